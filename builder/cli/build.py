@@ -1,0 +1,65 @@
+"""`imgbuild build`: from a profile to a bootable image."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+from rich.filesize import decimal
+
+from builder.cli import options
+from builder.cli.lock import ensure_lock
+from builder.cli.session import session
+from builder.core.events import Note
+from builder.pipeline import Built, build_image, identify
+from builder.resolve import resolve
+
+
+@click.command("build")
+@options.profile
+@options.site
+@click.option("--out", type=click.Path(path_type=Path), help="folder for the image's files")
+@click.option("--version", metavar="VERSION", help="default: day of the lock and a digest")
+@click.option("--no-cache", is_flag=True, help="make every stage anew")
+@click.option("--locked", is_flag=True, help="refuse to make a lock where there is none")
+@options.as_json
+@options.debug
+def command(
+    profile: str,
+    site: str,
+    out: Path | None,
+    version: str | None,
+    no_cache: bool,
+    locked: bool,
+    as_json: bool,
+    debug: bool,
+) -> None:
+    """Build a bootable A/B disk image, exactly as locked.
+
+    The files go to out/PROFILE/VERSION/ or to the folder of --out; they appear
+    together at the end, or not at all.
+    """
+    with session(debug=debug, as_json=as_json, no_cache=no_cache) as context:
+        spec = resolve(context.project, profile, site)
+        lock = ensure_lock(context, spec, locked=locked)
+        identity = identify(context, spec, lock, version)
+        target = (out or context.project.out / profile / identity.version).absolute()
+        built = build_image(context, spec, lock, identity, target)
+        if as_json:
+            print(json.dumps({"event": "Built", "out": str(target), "changed": built.changed}))
+        else:
+            context.emit(Note("info", _summary(built)))
+    if not as_json:
+        print(built.folder)
+
+
+def _summary(built: Built) -> str:
+    manifest = built.manifest
+    state = "built" if built.changed else "unchanged"
+    share = 100 * manifest.root_bytes / manifest.root_slot_bytes
+    return (
+        f"{manifest.image_id} {manifest.version} {state}: root {decimal(manifest.root_bytes)} "
+        f"({share:.0f} % of its slot), {len(manifest.packages)} packages, "
+        f"kernel {manifest.kernel_release}"
+    )

@@ -1,0 +1,97 @@
+"""Installs locked packages into an empty folder with mmdebstrap(1), and nothing else.
+
+The packages lie in a local repository that holds exactly the locked files, each name in
+one version, so APT has nothing to choose. What was installed is compared afterwards.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from builder.core.errors import UserError
+from builder.core.hashing import sha256_file
+from builder.core.process import Runner
+from builder.model.lock import LockedPackage
+
+# Documentation and translations cost space and time; licences stay.
+_DPKG_OPTIONS = (
+    "force-unsafe-io",
+    "path-exclude=/usr/share/doc/*",
+    "path-include=/usr/share/doc/*/copyright",
+    "path-exclude=/usr/share/man/*",
+    "path-exclude=/usr/share/info/*",
+    "path-exclude=/usr/share/locale/*",
+    "path-exclude=/usr/share/i18n/*",
+    "path-exclude=/usr/share/lintian/*",
+    "path-exclude=/usr/share/bash-completion/*",
+)
+
+
+def deb_path(cache: Path, package: LockedPackage) -> Path:
+    """Return where the cache folder keeps a package."""
+    return cache / "debs" / f"{package.sha256}.deb"
+
+
+def local_repository(
+    runner: Runner, cache: Path, packages: Iterable[LockedPackage], folder: Path
+) -> None:
+    """Make `folder` a flat APT repository of the packages, which the cache must hold.
+
+    Raises UserError when a cached file no longer has its locked digest.
+    """
+    folder.mkdir(parents=True)
+    for package in packages:
+        source = deb_path(cache, package)
+        actual = sha256_file(source)
+        if actual != package.sha256:
+            source.unlink()
+            raise UserError(
+                f"{package.file_name}: SHA-256 is {actual}, the lock says {package.sha256}",
+                hint="the cached file was damaged and is removed: build again",
+            )
+        (folder / package.file_name).symlink_to(source)
+    index = runner.run(["apt-ftparchive", "packages", "."], cwd=folder).stdout
+    (folder / "Packages").write_text(index)
+
+
+def mmdebstrap_argv(
+    repository: Path,
+    packages: Sequence[LockedPackage],
+    target: Path,
+    *,
+    hooks: Sequence[str] = (),
+) -> list[str]:
+    """Return the mmdebstrap command that installs exactly `packages` into `target`."""
+    exact = ",".join(f"{package.name}={package.version}" for package in packages)
+    return [
+        "mmdebstrap",
+        "--mode=root",
+        "--variant=essential",
+        "--format=directory",
+        "--quiet",
+        *(f"--dpkgopt={option}" for option in _DPKG_OPTIONS),
+        "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
+        *hooks,
+        f"--include={exact}",
+        "",
+        str(target),
+        f"deb [trusted=yes] copy:{shlex.quote(str(repository))} ./",
+    ]
+
+
+def check_installed(runner: Runner, root: Path, packages: Iterable[LockedPackage]) -> None:
+    """Compare what dpkg says is installed in `root` with the lock; raise UserError on a gap."""
+    listing = runner.run(
+        ["dpkg-query", f"--admindir={root}/var/lib/dpkg", "--show",
+         "--showformat=${Package} ${Version} ${Architecture} ${db:Status-Status}\n"]
+    )  # fmt: skip
+    actual = set(listing.stdout.splitlines())
+    wanted = {f"{p.name} {p.version} {p.arch} installed" for p in packages}
+    if actual != wanted:
+        extra, gone = sorted(actual - wanted)[:5], sorted(wanted - actual)[:5]
+        raise UserError(
+            f"what was installed is not what the lock names: besides {extra}, without {gone}",
+            hint="lock anew; if it happens again, report it with the lock file",
+        )

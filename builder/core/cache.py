@@ -1,0 +1,159 @@
+"""Stage results by key, shared safely by builds that run at the same time.
+
+Layout under the cache folder: `stages/<stage>/<key>/` (complete results only),
+`work/` (results in the making; each held by a file lock, so that what a killed build
+left is recognised and removed), `debs/` (packages by digest).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from builder.core.events import EventSink, Outcome, StageEnded, StageStarted
+from builder.core.files import remove_tree, tree_bytes
+from builder.core.hashing import sha256_file, sha256_tree, sha256_value
+
+_SIZE = ".bytes"  # beside a result: the space it takes, so that nobody walks it again
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One complete stage result in the cache."""
+
+    stage: str
+    key: str
+    path: Path
+    bytes: int
+    used_at: float
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A named step with everything that its result depends on.
+
+    `inputs` is any JSON value; `code` is the file or folder of the code that does the work,
+    so that a changed builder does not serve old results.
+    """
+
+    name: str
+    inputs: Mapping[str, Any]
+    code: Path
+
+    @property
+    def key(self) -> str:
+        """The cache key: a digest of the inputs and of the code."""
+        return sha256_value([self.name, self.inputs, _code_digest(self.code)])
+
+
+@dataclass(frozen=True)
+class Cache:
+    """The cache folder; `fresh` ignores earlier results (but still stores new ones)."""
+
+    root: Path
+    emit: EventSink
+    fresh: bool = False
+
+    def get(self, stage: Stage, make: Callable[[Path], None]) -> Path:
+        """Return the folder with the stage's result, making it first where it is missing.
+
+        `make` fills an empty folder; only when it returns does the result appear under
+        its key, in one rename. Whatever it raises leaves nothing behind.
+        """
+        final = self.root / "stages" / stage.name / stage.key
+        started = time.monotonic()
+        self.emit(StageStarted(stage.name))
+        try:
+            with _locked(self.root / "locks" / f"{stage.name}-{stage.key}"):
+                if final.is_dir() and not self.fresh:
+                    os.utime(final)
+                    self._ended(stage.name, "cached", started, final)
+                    return final
+                self._make(final, make)
+        except BaseException:
+            self.emit(StageEnded(stage.name, "failed", time.monotonic() - started, 0))
+            raise
+        self._ended(stage.name, "built", started, final)
+        return final
+
+    @contextlib.contextmanager
+    def workspace(self, name: str) -> Iterator[Path]:
+        """Give an empty folder on the cache's file system; it is gone afterwards."""
+        folder = self.root / "work" / f"{name}-{os.getpid()}-{time.monotonic_ns()}"
+        folder.mkdir(parents=True)
+        with (folder / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            content = folder / "content"
+            content.mkdir()
+            try:
+                yield content
+            finally:
+                remove_tree(folder)
+
+    def entries(self) -> list[Entry]:
+        """Return every stage result, the least recently used first."""
+        found = []
+        for path in (self.root / "stages").glob("*/*"):
+            used = path.stat().st_mtime
+            found.append(Entry(path.parent.name, path.name, path, _bytes(path), used))
+        return sorted(found, key=lambda entry: entry.used_at)
+
+    def prune(self, *, keep: int) -> list[Entry]:
+        """Remove all but the `keep` last used results of each stage; return what went."""
+        gone = []
+        seen: dict[str, int] = {}
+        for entry in reversed(self.entries()):
+            seen[entry.stage] = seen.get(entry.stage, 0) + 1
+            if seen[entry.stage] > keep:
+                with _locked(self.root / "locks" / f"{entry.stage}-{entry.key}"):
+                    remove_tree(entry.path)
+                gone.append(entry)
+        self.sweep()
+        return gone
+
+    def sweep(self) -> None:
+        """Remove what killed builds left in `work/`; running builds hold their locks."""
+        for folder in (self.root / "work").glob("*"):
+            with contextlib.suppress(BlockingIOError), (folder / ".lock").open("a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                remove_tree(folder)
+
+    def _make(self, final: Path, make: Callable[[Path], None]) -> None:
+        with self.workspace(final.parent.name) as work:
+            result = work / "result"
+            result.mkdir()
+            make(result)
+            final.parent.mkdir(parents=True, exist_ok=True)
+            if final.exists():
+                discarded = work / "discarded"
+                final.rename(discarded)
+            (result / _SIZE).write_text(str(tree_bytes(result)))
+            result.rename(final)
+            os.utime(final)
+
+    def _ended(self, name: str, outcome: Outcome, started: float, final: Path) -> None:
+        self.emit(StageEnded(name, outcome, time.monotonic() - started, _bytes(final)))
+
+
+def _bytes(result: Path) -> int:
+    return int((result / _SIZE).read_text())
+
+
+@cache
+def _code_digest(code: Path) -> str:
+    return sha256_tree(code) if code.is_dir() else sha256_file(code)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

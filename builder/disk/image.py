@@ -1,0 +1,102 @@
+"""The finished files of an image, as one cached stage: UKI, disk image, manifest."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from builder.core.cache import Stage
+from builder.core.context import Context
+from builder.core.files import copy_sparse, write_atomic
+from builder.core.hashing import sha256_file, sha256_tree
+from builder.core.sandbox import Sandbox
+from builder.disk.gpt import build_disk
+from builder.disk.uki import build_uki, kernel_command_line
+from builder.model.artifacts import (
+    Artifact,
+    DiskImage,
+    Identity,
+    InstalledPackage,
+    Manifest,
+    RootImage,
+)
+from builder.model.lock import Lock
+from builder.model.spec import Spec
+
+MANIFEST = "manifest.json"
+
+
+def build_files(
+    context: Context,
+    tools: Sandbox,
+    spec: Spec,
+    lock: Lock,
+    identity: Identity,
+    root: RootImage,
+    initrd: Path,
+    keys: dict[str, str],
+) -> Path:
+    """Return the folder that holds every file of the image; `keys` are the parts' stage keys."""
+    inputs = {
+        "parts": keys,
+        "lock": lock.digest_inputs("tools"),
+        "spec": spec.profile.disk.model_dump(mode="json"),
+        "cmdline": kernel_command_line(spec, root),
+        "esp": sha256_tree(context.project.image / "esp"),
+        "repart": sha256_tree(context.project.image / "repart.d"),
+    }
+    stage = Stage("image", inputs, Path(__file__).parent)
+
+    def make(folder: Path) -> None:
+        copy_sparse(context.runner, root.erofs, folder / "root.erofs")
+        copy_sparse(context.runner, root.verity, folder / "root.verity")
+        copy_sparse(context.runner, initrd, folder / "initrd.cpio.zst")
+        build_uki(context, tools, spec, identity, root, initrd, folder / "uki.efi")
+        artifacts = _artifacts(folder)
+        target = folder / "disk.raw"
+        disk = build_disk(context, tools, spec, identity, root, folder / "uki.efi", target)
+        manifest = _manifest(spec, lock, identity, root, keys, disk, artifacts)
+        write_atomic(folder / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
+        for path in folder.iterdir():
+            path.chmod(0o444)
+
+    return context.cache.get(stage, make)
+
+
+def _manifest(
+    spec: Spec,
+    lock: Lock,
+    identity: Identity,
+    root: RootImage,
+    keys: dict[str, str],
+    disk: DiskImage,
+    artifacts: tuple[Artifact, ...],
+) -> Manifest:
+    return Manifest(
+        image_id=identity.image_id,
+        version=identity.version,
+        profile=spec.profile_name,
+        site=spec.site_name,
+        epoch=identity.epoch,
+        root_hash=root.root_hash,
+        kernel_release=root.kernel_release,
+        root_bytes=root.erofs.stat().st_size,
+        root_slot_bytes=int(spec.profile.disk.root),
+        inputs=keys,
+        disk=disk,
+        artifacts=artifacts,
+        packages=tuple(
+            InstalledPackage(name=p.name, version=p.version, arch=p.arch, sha256=p.sha256)
+            for p in lock.tree("image")
+        ),
+    )
+
+
+def _artifacts(folder: Path) -> tuple[Artifact, ...]:
+    files = sorted(folder.iterdir())
+    with ThreadPoolExecutor() as pool:  # hashing lets other threads run
+        digests = list(pool.map(sha256_file, files))
+    return tuple(
+        Artifact(name=path.name, bytes=path.stat().st_size, sha256=digest)
+        for path, digest in zip(files, digests, strict=True)
+    )

@@ -1,0 +1,97 @@
+"""The initrd: a cpio of unpacked packages, the kernel modules it needs, and our units.
+
+No maintainer script runs, so the same lock gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from builder.core.bootstrap import deb_path
+from builder.core.cache import Stage
+from builder.core.context import Context
+from builder.core.files import clamp_times
+from builder.core.hashing import sha256_tree
+from builder.core.sandbox import Sandbox
+from builder.initrd.modules import copy_modules
+from builder.model.lock import Lock
+from builder.model.spec import Spec
+
+_MERGED = ("bin", "sbin", "lib", "lib64")
+_EMPTY = ("dev", "proc", "sys", "run", "tmp", "sysroot", "var", "root")
+# initrd-release(5) tells systemd that it runs in an initrd.
+_RELEASE = 'NAME="imgbuild initrd"\nID=imgbuild-initrd\nPRETTY_NAME="imgbuild initrd"\n'
+_PACK = """
+cd "$1" && find . -mindepth 1 -printf '%P\\0' | LC_ALL=C sort -z \
+    | cpio --quiet --null --create --format=newc --reproducible --owner=+0:+0 > "$2"
+zstd -q -15 -T0 --rm "$2" -o "$3"
+"""
+# Not `dpkg-deb --extract`: it would replace the link /lib by a folder.
+_UNPACK = """
+set -e -o pipefail; root=$1; shift
+for deb; do dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$root" --keep-directory-symlink; done
+"""
+
+
+def build_initrd(
+    context: Context, tools: Sandbox, spec: Spec, lock: Lock, base: Path
+) -> tuple[Path, str]:
+    """Return the compressed initrd and its stage key; `base` gives the kernel modules."""
+    own = context.project.image / "initrd"
+    inputs = {
+        "recipe": spec.initrd.model_dump(),
+        "packages": lock.digest_inputs("initrd"),
+        "kernel": [line for line in lock.digest_inputs("image") if line.startswith("linux-image")],
+        "tools": lock.digest_inputs("tools"),
+        "own": sha256_tree(own),
+        "epoch": lock.epoch,
+    }
+    stage = Stage("initrd", inputs, Path(__file__).parent)
+    result = context.cache.get(
+        stage, lambda folder: _make(context, tools, spec, lock, base, folder)
+    )
+    return result / "initrd.cpio.zst", stage.key
+
+
+def _make(
+    context: Context, tools: Sandbox, spec: Spec, lock: Lock, base: Path, folder: Path
+) -> None:
+    with context.cache.workspace("initrd-tree") as work:
+        root = work / "root"
+        _skeleton(root, base)
+        debs = [deb_path(context.cache.root, package) for package in lock.tree("initrd")]
+        debs_folder = context.cache.root / "debs"
+        tools.run(["bash", "-c", _UNPACK, "unpack", root, *debs], write=[work], read=[debs_folder])
+        _leave_out(root, spec.initrd.exclude)
+        for name in _EMPTY:
+            (root / name).mkdir(exist_ok=True)
+        copy_modules(context, tools, spec.initrd, base, root)
+        shutil.copytree(context.project.image / "initrd", root, symlinks=True, dirs_exist_ok=True)
+        tools.run(["ldconfig", "-r", root], write=[work])
+        _leave_out(root, ("var/*",))
+        clamp_times(root, lock.epoch)
+        archive, packed = work / "initrd.cpio", folder / "initrd.cpio.zst"
+        tools.run(["sh", "-c", _PACK, "pack", root, archive, packed], write=[work, folder])
+
+
+def _skeleton(root: Path, base: Path) -> None:
+    (root / "etc").mkdir(parents=True)
+    for name in _MERGED:
+        (root / "usr" / name).mkdir(parents=True)
+        (root / name).symlink_to(f"usr/{name}")
+    (root / "init").symlink_to("usr/lib/systemd/systemd")
+    (root / "etc/initrd-release").write_text(_RELEASE)
+    (root / "etc/os-release").symlink_to("initrd-release")
+    (root / "etc/machine-id").touch()
+    for name in ("passwd", "group"):  # udev's rules name groups
+        shutil.copyfile(base / "etc" / name, root / "etc" / name)
+
+
+def _leave_out(root: Path, patterns: tuple[str, ...]) -> None:
+    for pattern in patterns:
+        for path in sorted(root.glob(pattern)):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()

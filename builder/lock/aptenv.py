@@ -1,0 +1,130 @@
+"""A private APT: the site's archives, keys and pins, nothing of the build host."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder.core.errors import UserError
+from builder.core.process import CommandError, Finished, Runner
+from builder.lock.mirror import base_addresses
+from builder.model.site import Archive, Site
+
+_SYSTEM_KEYRINGS = Path("/usr/share/keyrings")
+# What APT says, and what the user can do about it; the first match is told.
+_HINTS = (
+    (r"NO_PUBKEY|not signed", "the archive is not signed by a key of the site's keyring"),
+    (r"BADSIG|invalid signature|Clearsigned file isn't valid", "do not trust this mirror now"),
+    (r"EXPKEYSIG|REVKEYSIG", "the signing key has expired or was revoked: renew the keyring"),
+    (
+        r"is not valid yet|Release file .* expired",
+        "check the clock, or the mirror is stale; for a snapshot set check_valid_until: false",
+    ),
+    (
+        r"Unable to locate package|has no installation candidate",
+        "check the name, and the site's suites and components",
+    ),
+    (
+        r"Could not resolve|Could not connect|Connection failed|Unable to connect|Failed to fetch"
+        r"|404",
+        "check the network, the site's archives and its proxy",
+    ),
+    (r"[Hh]ash [Ss]um mismatch", "the mirror is being changed or is damaged: try again"),
+    (r"unmet dependencies", "two packages exclude each other, or a pin hides one that is needed"),
+)
+
+
+@dataclass(frozen=True)
+class AptEnv:
+    """A prepared APT folder; `bases` are the addresses of the site's archives."""
+
+    folder: Path
+    bases: tuple[str, ...]
+    runner: Runner
+
+    def run(self, *words: str) -> Finished:
+        """Run an APT program with this configuration; its complaints become UserErrors."""
+        config = {"APT_CONFIG": str(self.folder / "apt.conf")}
+        try:
+            return self.runner.run(words, env=config)
+        except CommandError as error:
+            raise _explained(error) from None
+
+
+def prepare(runner: Runner, site: Site, sites_folder: Path, folder: Path) -> AptEnv:
+    """Fill `folder` with an APT configuration of the site.
+
+    Raises UserError when a keyring is missing or an archive has no address.
+    """
+    for name in ("etc/apt.conf.d", "etc/preferences.d", "etc/keys", "state/lists/partial", "cache"):
+        (folder / name).mkdir(parents=True)
+    (folder / "status").touch()
+    bases = base_addresses(runner, site)
+    sources = [
+        _source(archive, base, _keyring(archive, sites_folder, folder / "etc/keys", number))
+        for number, (archive, base) in enumerate(zip(site.archives, bases, strict=True))
+    ]
+    (folder / "etc/sources.list").write_text("\n".join(sources) + "\n")
+    (folder / "etc/preferences").write_text(_preferences(site))
+    (folder / "apt.conf").write_text(_config(site, folder))
+    return AptEnv(folder, bases, runner)
+
+
+def _keyring(archive: Archive, sites_folder: Path, keys: Path, number: int) -> Path:
+    places = [sites_folder / archive.keyring, _SYSTEM_KEYRINGS / archive.keyring]
+    for place in places:
+        if place.is_file():
+            copy = keys / f"{number}{place.suffix}"
+            shutil.copyfile(place, copy)
+            return copy
+    raise UserError(
+        f"archives: {archive.uri}: keyring {archive.keyring} is neither beside the site file "
+        f"nor in {_SYSTEM_KEYRINGS}",
+        hint="install debian-archive-keyring, or put the archive's public key beside the site",
+    )
+
+
+def _source(archive: Archive, base: str, keyring: Path) -> str:
+    signed = ",".join([str(keyring), *(f"{print_}!" for print_ in archive.fingerprints)])
+    options = [f"signed-by={signed}", "arch=amd64"]
+    if not archive.check_valid_until:
+        options.append("check-valid-until=no")
+    components = " ".join(archive.components)
+    lines = [f"deb [{' '.join(options)}] {base} {suite} {components}" for suite in archive.suites]
+    return "\n".join(lines)
+
+
+def _preferences(site: Site) -> str:
+    return "\n".join(
+        f"Package: {pin.packages}\nPin: release {pin.release}\nPin-Priority: {pin.priority}\n"
+        for pin in site.pins
+    )
+
+
+def _config(site: Site, folder: Path) -> str:
+    lines = [
+        f'Dir "{folder}";',
+        'Dir::Etc "etc"; Dir::State "state"; Dir::Cache "cache";',
+        f'Dir::State::status "{folder}/status";',
+        'Dir::Etc::trustedparts "none";',
+        'APT::Architecture "amd64"; APT::Architectures { "amd64"; };',
+        'APT::Install-Recommends "false"; APT::Sandbox::User "root";',
+        'Acquire::Languages "none"; Acquire::Retries "3"; Acquire::http::Timeout "20";',
+    ]
+    for scheme, proxy in (("http", site.proxy.http), ("https", site.proxy.https)):
+        if proxy:
+            lines.append(f'Acquire::{scheme}::Proxy "{proxy}";')
+    return "\n".join(lines) + "\n"
+
+
+def _explained(error: CommandError) -> UserError:
+    complaints = [
+        line for line in error.output.splitlines() if re.match(r"[EW]:|Err:|Error:", line)
+    ]
+    text = "\n".join(dict.fromkeys(complaints)) or str(error)
+    for pattern, hint in _HINTS:
+        if re.search(pattern, error.output):
+            return UserError(text, hint=hint)
+    return UserError(text)

@@ -1,0 +1,129 @@
+"""Turns package names into a lock: exact versions and digests, as APT resolves them."""
+
+from __future__ import annotations
+
+import re
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import get_args
+from urllib.parse import unquote
+
+from builder.core.context import Context
+from builder.core.errors import UserError
+from builder.core.hashing import sha256_value
+from builder.lock.aptenv import AptEnv, prepare
+from builder.model.lock import Lock, LockedArchive, LockedPackage, LockedSuite, TreeName
+from builder.model.spec import Spec
+
+_LINE = re.compile(r"'(?P<url>[^']+)' (?P<file>\S+) (?P<size>\d+) SHA256:(?P<sha256>[0-9a-f]{64})")
+
+
+def request_digest(spec: Spec) -> str:
+    """Return the digest of everything that decides which packages a lock names."""
+    archives = [a.model_dump(exclude={"keyring"}) for a in spec.site.archives]
+    pins = [pin.model_dump() for pin in spec.site.pins]
+    return sha256_value([_requests(spec), archives, pins])
+
+
+def resolve_lock(context: Context, spec: Spec) -> Lock:
+    """Ask the site's archives for the newest fitting version of every package.
+
+    Raises UserError when an archive cannot be reached or trusted, or a package is missing.
+    """
+    with context.cache.workspace("lock") as work:
+        apt = prepare(context.runner, spec.site, context.project.sites, work / "apt")
+        apt.run("apt-get", "update", "-qq", "-o", "APT::Update::Error-Mode=any")
+        archives = _archives(apt, spec)
+        found: dict[str, LockedPackage] = {}
+        for tree in get_args(TreeName):
+            for package in _closure(apt, _requests(spec)[tree], tree):
+                known = found.get(package.file_name)
+                trees = (*known.trees, tree) if known else (tree,)
+                found[package.file_name] = package.model_copy(update={"trees": trees})
+    return Lock(
+        profile=spec.profile_name,
+        site=spec.site_name,
+        request=request_digest(spec),
+        epoch=max(suite.date for archive in archives for suite in archive.suites),
+        archives=archives,
+        packages=tuple(found[name] for name in sorted(found)),
+    )
+
+
+def _requests(spec: Spec) -> dict[TreeName, list[str]]:
+    essential = "?essential"
+    return {
+        "image": [essential, *spec.packages],
+        "initrd": list(spec.initrd.packages),
+        "tools": [essential, *spec.tools],
+    }
+
+
+def _closure(apt: AptEnv, names: list[str], tree: TreeName) -> list[LockedPackage]:
+    listing = apt.run(
+        "apt-get", "install", "--print-uris", "-qq", "-y", "-o", "Acquire::ForceHash=SHA256", *names
+    )
+    return [
+        _package(apt, line, tree) for line in listing.stdout.splitlines() if line.startswith("'")
+    ]
+
+
+def _package(apt: AptEnv, line: str, tree: TreeName) -> LockedPackage:
+    match = _LINE.fullmatch(line.strip())
+    if match is None:
+        raise UserError(
+            f"APT names a package without a SHA-256: {line}",
+            hint="the archive's index is too old a format to be locked",
+        )
+    url = match["url"]
+    archive = next(i for i, base in enumerate(apt.bases) if url.startswith(base + "/"))
+    name, version, arch = match["file"].removesuffix(".deb").split("_")
+    return LockedPackage(
+        name=name,
+        version=unquote(version),
+        arch=arch,
+        archive=archive,
+        path=url.removeprefix(apt.bases[archive] + "/"),
+        size=int(match["size"]),
+        sha256=match["sha256"],
+        trees=(tree,),
+    )
+
+
+def _archives(apt: AptEnv, spec: Spec) -> tuple[LockedArchive, ...]:
+    dates = _release_dates(apt)
+    return tuple(
+        LockedArchive(
+            uri=archive.uri,
+            suites=tuple(LockedSuite(suite=s, date=dates[base, s]) for s in archive.suites),
+        )
+        for archive, base in zip(spec.site.archives, apt.bases, strict=True)
+    )
+
+
+def _release_dates(apt: AptEnv) -> dict[tuple[str, str], int]:
+    """Map (base address, suite) to the date of the Release file that APT has verified."""
+    targets = apt.run(
+        "apt-get",
+        "indextargets",
+        "--format",
+        "$(REPO_URI) $(RELEASE) $(COMPONENT) $(FILENAME)",
+        "Created-By: Packages",
+    )
+    dates = {}
+    for line in targets.stdout.splitlines():
+        base, suite, component, index = line.split(" ", 3)
+        stem = Path(index.rpartition(f"_{component}_")[0])
+        release = stem.with_name(stem.name + "_InRelease")
+        if not release.exists():
+            release = stem.with_name(stem.name + "_Release")
+        dates[base.rstrip("/"), suite] = release_date(release.read_text())
+    return dates
+
+
+def release_date(text: str) -> int:
+    """Return the Date of a Release or InRelease file, in seconds since 1970."""
+    match = re.search(r"^Date: (.+)$", text, re.MULTILINE)
+    if match is None:
+        raise UserError("the archive's Release file has no Date", hint="the mirror is damaged")
+    return int(parsedate_to_datetime(match[1]).timestamp())

@@ -1,0 +1,88 @@
+"""What the stages hand on: the root image, the finished files, the manifest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from builder.model.base import Closed
+from builder.model.lock import Sha256
+
+
+class Identity(Closed):
+    """Which image this is (os-release(5), IMAGE_ID and IMAGE_VERSION)."""
+
+    image_id: str
+    version: str
+    epoch: int = Field(description="SOURCE_DATE_EPOCH, seconds since 1970")
+
+    @property
+    def stem(self) -> str:
+        """The name that partitions and the UKI carry, as systemd-sysupdate matches it."""
+        return f"{self.image_id}_{self.version}"
+
+
+class RootImage(Closed):
+    """The root file system, sealed: EROFS image, verity tree, root hash."""
+
+    erofs: Path
+    verity: Path
+    root_hash: Sha256
+    kernel: Path
+    kernel_release: str
+
+
+class InstalledPackage(Closed):
+    """One Debian package in the image."""
+
+    name: str
+    version: str
+    arch: str
+    sha256: Sha256
+
+
+class Artifact(Closed):
+    """One file of the output folder."""
+
+    name: str
+    bytes: int
+    sha256: Sha256
+
+
+class Partition(Closed):
+    """One partition of the disk image; `source` is the artifact that it holds."""
+
+    label: str
+    type: str = Field(description="name by the Discoverable Partitions Specification")
+    uuid: str
+    offset: int = Field(description="bytes from the start of the disk")
+    bytes: int
+    source: str | None = None
+
+
+class DiskImage(Closed):
+    """The disk image: mostly holes, so it is described by its parts and not by one digest."""
+
+    name: str
+    bytes: int = Field(description="apparent size; a disk must have room for var besides")
+    partitions: tuple[Partition, ...]
+
+
+class Manifest(Closed):
+    """What lies beside an image: identity, inputs, packages, files (`manifest.json`)."""
+
+    schema_version: int = 1
+    image_id: str
+    version: str
+    profile: str
+    site: str
+    epoch: int
+    root_hash: Sha256
+    kernel_release: str
+    root_bytes: int = Field(description="bytes of the root image")
+    root_slot_bytes: int = Field(description="bytes of a root slot")
+    inputs: dict[str, str] = Field(description="stage keys: equal keys, equal results")
+    disk: DiskImage
+    artifacts: tuple[Artifact, ...]
+    packages: tuple[InstalledPackage, ...]

@@ -1,0 +1,64 @@
+"""The lock: every package of an image, of its initrd and of the tools that shape it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from builder.model.base import Closed
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+TreeName = Literal["image", "initrd", "tools"]
+
+
+class LockedPackage(Closed):
+    """One .deb, named exactly."""
+
+    name: str
+    version: str
+    arch: str
+    archive: int = Field(ge=0, description="index into the lock's archives")
+    path: str = Field(description="address below the archive's base address, percent-escaped")
+    size: int = Field(ge=0, description="bytes")
+    sha256: Sha256
+    trees: tuple[TreeName, ...] = Field(description="where the package is installed")
+
+    @property
+    def file_name(self) -> str:
+        """The name of the .deb in a local repository."""
+        return f"{self.name}_{self.version.replace(':', '%3a')}_{self.arch}.deb"
+
+
+class LockedSuite(Closed):
+    """The state of one suite when it was locked."""
+
+    suite: str
+    date: int = Field(description="date of its Release file, seconds since 1970")
+
+
+class LockedArchive(Closed):
+    """One archive of the site when it was locked; `uri` as the site file writes it."""
+
+    uri: str
+    suites: tuple[LockedSuite, ...]
+
+
+class Lock(Closed):
+    """What `imgbuild lock` writes and `imgbuild build` installs, no more and no less."""
+
+    schema_version: Literal[1] = 1
+    profile: str
+    site: str
+    request: Sha256 = Field(description="digest of what was asked for: packages, suites, pins")
+    epoch: int = Field(description="SOURCE_DATE_EPOCH of builds: newest Release date")
+    archives: tuple[LockedArchive, ...]
+    packages: tuple[LockedPackage, ...]
+
+    def tree(self, name: TreeName) -> tuple[LockedPackage, ...]:
+        """Return the packages of one tree, in the lock's order (by name)."""
+        return tuple(package for package in self.packages if name in package.trees)
+
+    def digest_inputs(self, name: TreeName) -> list[str]:
+        """Return what a stage that installs a tree depends on."""
+        return [f"{p.name}={p.version}:{p.arch} {p.sha256}" for p in self.tree(name)]

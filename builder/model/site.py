@@ -1,0 +1,65 @@
+"""Where a node is: the keys of `config/sites/*.yaml`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from builder.model.base import Closed, Line, Word
+
+Fingerprint = Annotated[str, Field(pattern=r"^[0-9A-F]{40}$")]
+
+
+class Archive(Closed):
+    """One signed APT repository."""
+
+    uri: Annotated[str, Field(pattern=r"^(https?|file|copy)://|^host:[a-z0-9-]+$")] = Field(
+        description="base address, or host:SUITE: the mirror the build host's own APT uses for it"
+    )
+    suites: tuple[Word, ...] = Field(min_length=1, description="suites such as bookworm")
+    components: tuple[Word, ...] = Field(("main",), description="components such as main")
+    keyring: str = Field(
+        description="file of signing keys: absolute, or beside the site file, "
+        "or a name in /usr/share/keyrings"
+    )
+    fingerprints: tuple[Fingerprint, ...] = Field(
+        (), description="if given, only these keys of the keyring are accepted"
+    )
+    check_valid_until: bool = Field(
+        True, description="false for snapshots, whose signatures have run out"
+    )
+
+
+class Pin(Closed):
+    """An APT preference: which archive wins for which packages (apt_preferences(5))."""
+
+    packages: Line = Field(description="package names, globs or src:NAME, separated by spaces")
+    release: Line = Field(
+        description="release expression such as n=bookworm-backports", examples=["n=bookworm"]
+    )
+    priority: Annotated[int, Field(ge=-1, le=1001)] = 990
+
+
+class Proxy(Closed):
+    """Proxies for fetching packages."""
+
+    http: str | None = Field(None, description="proxy for http:// addresses")
+    https: str | None = Field(None, description="proxy for https:// addresses")
+
+
+class Alerts(Closed):
+    """Who is told when a node needs a person."""
+
+    receiver: str | None = Field(None, description="webhook address (Alertmanager v2 format)")
+
+
+class Site(Closed):
+    """Where a node is: archives and their keys, proxies, time servers, alert receiver."""
+
+    description: Line = Field(description="one line for people")
+    archives: tuple[Archive, ...] = Field(min_length=1, description="at least one APT repository")
+    pins: tuple[Pin, ...] = Field((), description="APT preferences between the archives")
+    proxy: Proxy = Proxy()
+    ntp: tuple[Word, ...] = Field((), description="time servers; none: the image's default pool")
+    alerts: Alerts = Alerts()

@@ -1,0 +1,40 @@
+"""The resolved specification: the hand-over from `resolve` to everything after it."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from builder.model.base import Closed, PackageName
+from builder.model.profile import Profile
+from builder.model.site import Site
+
+
+class InitrdRecipe(Closed):
+    """What the initrd is made of (`image/initrd.yaml`)."""
+
+    packages: tuple[PackageName, ...] = Field(description="Debian packages, unpacked with needs")
+    modules: tuple[str, ...] = Field(description="kernel modules, taken with what they need")
+    optional_modules: tuple[str, ...] = Field(
+        (), description="further modules, taken where the kernel has them"
+    )
+    exclude: tuple[str, ...] = Field((), description="paths left out, as shell globs from the root")
+
+
+class Spec(Closed):
+    """Everything a build needs to know about what is built, before versions are locked."""
+
+    profile_name: str
+    site_name: str
+    profile: Profile
+    site: Site
+    packages: tuple[PackageName, ...] = Field(description="requested image packages, sorted")
+    tools: tuple[PackageName, ...] = Field(description="requested tools tree packages, sorted")
+    initrd: InitrdRecipe
+    origins: dict[str, str] = Field(
+        description="for each dotted path of profile and site, the file that set it, or 'default'"
+    )
+
+    @property
+    def image_id(self) -> str:
+        """The IMAGE_ID of os-release(5): names a line of versions."""
+        return f"imgbuild-{self.profile_name}"

@@ -1,0 +1,130 @@
+"""The one-way flow of a build: lock → tools → base → root and initrd → files → output folder.
+
+Rooms do not know each other; here they are joined.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder.core.context import Context
+from builder.core.errors import UserError
+from builder.core.files import copy_sparse, remove_tree
+from builder.core.hashing import sha256_tree, sha256_value
+from builder.core.mounts import enter_private_mounts
+from builder.disk.image import MANIFEST, build_files
+from builder.initrd.build import build_initrd
+from builder.lock.fetch import fetch
+from builder.model.artifacts import Identity, Manifest
+from builder.model.lock import Lock
+from builder.model.spec import Spec
+from builder.rootfs.base import build_base
+from builder.rootfs.seal import build_root
+from builder.tools.tree import build_tools
+
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
+_LABEL_MAX = 36  # characters of a GPT partition name
+
+
+@dataclass(frozen=True)
+class Built:
+    """A finished image; `changed` is false when the output folder already held it."""
+
+    folder: Path
+    manifest: Manifest
+    changed: bool
+
+
+def identify(context: Context, spec: Spec, lock: Lock, version: str | None) -> Identity:
+    """Return the identity of what will be built.
+
+    Without `version` it is the lock's day and a digest of all that shapes the image, so
+    that two different images never share a name. Raises UserError for a version that
+    cannot name a partition.
+    """
+    if version is None:
+        day = time.strftime("%Y%m%d", time.gmtime(lock.epoch))
+        version = f"{day}-{_shape(context, spec, lock)[:8]}"
+    identity = Identity(image_id=spec.image_id, version=version, epoch=lock.epoch)
+    if not _VERSION.fullmatch(version):
+        raise UserError(
+            f"version {version!r} has characters that file names of an update cannot have",
+            hint="use letters, digits, dots and hyphens, such as 2026.11.1",
+        )
+    if len(identity.stem) > _LABEL_MAX:
+        raise UserError(
+            f"{identity.stem}: {len(identity.stem)} characters, "
+            f"a partition name has at most {_LABEL_MAX}",
+            hint="use a shorter version",
+        )
+    return identity
+
+
+def build_image(context: Context, spec: Spec, lock: Lock, identity: Identity, out: Path) -> Built:
+    """Build the image and put its files into `out`, which appears complete or not at all.
+
+    Raises UserError for everything the user or the build host can mend.
+    """
+    enter_private_mounts(context.runner)
+    context.cache.sweep()
+    fetch(context, spec, lock)
+    tools = build_tools(context, lock)
+    base, base_key = build_base(context, tools, lock)
+    with ThreadPoolExecutor() as pool:
+        try:
+            root_job = pool.submit(build_root, context, tools, spec, identity, base, base_key)
+            initrd_job = pool.submit(build_initrd, context, tools, spec, lock, base)
+            root, root_key = root_job.result()
+            initrd, initrd_key = initrd_job.result()
+        except BaseException:
+            context.runner.close()
+            raise
+    keys = {"base": base_key, "root": root_key, "initrd": initrd_key}
+    made = build_files(context, tools, spec, lock, identity, root, initrd, keys)
+    manifest = (made / MANIFEST).read_text()
+    changed = context.cache.fresh or not _holds(out, manifest)
+    if changed:
+        with _appearing(out) as folder:
+            for artifact in sorted(made.glob("[!.]*")):
+                copy_sparse(context.runner, artifact, folder / artifact.name)
+    return Built(out, Manifest.model_validate_json(manifest), changed)
+
+
+def _shape(context: Context, spec: Spec, lock: Lock) -> str:
+    project = context.project
+    rooms = (project.image, project.overlays, project.units, project.imgnode)
+    resolved = spec.model_dump(mode="json", exclude={"origins"})
+    return sha256_value([resolved, lock.model_dump(), [sha256_tree(room) for room in rooms]])
+
+
+def _holds(out: Path, manifest: str) -> bool:
+    try:
+        if (out / MANIFEST).read_text() != manifest:
+            return False
+        held = Manifest.model_validate_json(manifest)
+        sizes = {held.disk.name: held.disk.bytes} | {a.name: a.bytes for a in held.artifacts}
+        return all((out / name).stat().st_size == size for name, size in sizes.items())
+    except OSError:
+        return False
+
+
+@contextmanager
+def _appearing(out: Path) -> Iterator[Path]:
+    """Give a folder beside `out` that takes its name only when all went well."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    folder = out.with_name(f".{out.name}.part")
+    remove_tree(folder)
+    folder.mkdir()
+    try:
+        yield folder
+        remove_tree(out)
+        folder.rename(out)
+    except BaseException:
+        remove_tree(folder)
+        raise

@@ -1,0 +1,55 @@
+"""JSON Schemas of the configuration files, for editors.
+
+`python -m builder.resolve` writes them to config/schema/.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from builder.model.profile import Profile
+from builder.model.site import Site
+from builder.resolve.profiles import EXTENDS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from builder.core.paths import Project
+
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def json_schemas() -> dict[str, dict[str, Any]]:
+    """Return the JSON Schemas by the kind of file: `profile` and `site`.
+
+    No key of a profile is required, since another profile may set it.
+    """
+    return {
+        "profile": {"$schema": _DIALECT, **_profile()},
+        "site": {"$schema": _DIALECT, **Site.model_json_schema()},
+    }
+
+
+def schema_text(name: str) -> str:
+    """Return the text of `config/schema/NAME.json`."""
+    return json.dumps(json_schemas()[name], indent=2, ensure_ascii=False) + "\n"
+
+
+def write_schemas(project: Project) -> list[Path]:
+    """Write all schemas to `config/schema/` and return the files."""
+    folder = project.root / "config" / "schema"
+    folder.mkdir(parents=True, exist_ok=True)
+    written = [folder / f"{name}.json" for name in json_schemas()]
+    for path in written:
+        path.write_text(schema_text(path.stem), encoding="utf-8")
+    return written
+
+
+def _profile() -> dict[str, Any]:
+    schema = Profile.model_json_schema()
+    for part in (schema, *schema["$defs"].values()):
+        part.pop("required", None)
+    parent = {"description": "the profile that this one is laid over", "type": "string"}
+    schema["properties"] = {EXTENDS: parent, **schema["properties"]}
+    return schema

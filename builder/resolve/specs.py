@@ -1,0 +1,91 @@
+"""Joins a profile, a site and the image's lists into the specification of a build."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from builder.core.errors import ConfigError
+from builder.model.spec import Spec
+from builder.resolve.names import names_in
+from builder.resolve.problems import did_you_mean, problem, unique
+from builder.resolve.profiles import LoadedProfile, load_profile
+from builder.resolve.roles import initrd_recipe, missing_overlays, package_list, role_packages
+from builder.resolve.sites import load_site
+from builder.resolve.validation import origins
+
+if TYPE_CHECKING:
+    from builder.core.paths import Project
+
+
+class ProfileInfo(NamedTuple):
+    """A profile as `imgbuild profiles` lists it; `error` holds its problems, one per line."""
+
+    name: str
+    description: str
+    abstract: bool
+    extends: str | None
+    error: str | None
+
+
+def resolve(project: Project, profile: str, site: str) -> Spec:
+    """Return everything a build of `profile` at `site` needs to know, before versions.
+
+    Its packages are those of the profile's roles, `packages.include` and the kernel.
+    Raises ConfigError with all problems of all files at once.
+    """
+    node, packages, problems = _checked(project, profile)
+    place = load_site(project, site)
+    tools, wrong_tools = package_list(project, project.image / "tools.yaml")
+    initrd, wrong_initrd = initrd_recipe(project)
+    problems += _abstract(project, node) + place.problems + wrong_tools + wrong_initrd
+    if problems or node.value is None or place.value is None or initrd is None:
+        raise ConfigError(unique(problems))
+    packages |= {*node.value.packages.include, node.value.kernel.package}
+    return Spec(
+        profile_name=profile,
+        site_name=site,
+        profile=node.value,
+        site=place.value,
+        packages=tuple(sorted(packages)),
+        tools=tuple(sorted(set(tools))),
+        initrd=initrd,
+        origins={
+            **origins(node.value, node.layers, "profile"),
+            **origins(place.value, place.layers, "site"),
+        },
+    )
+
+
+def list_profiles(project: Project) -> list[ProfileInfo]:
+    """Return every profile there is, sorted by name; a broken one says so in `error`."""
+    return [_info(project, name) for name in names_in(project.profiles)]
+
+
+def _info(project: Project, name: str) -> ProfileInfo:
+    loaded, _, problems = _checked(project, name)
+    text = loaded.layers.at("description")
+    return ProfileInfo(
+        name=name,
+        description=text if isinstance(text, str) else "",
+        abstract=loaded.abstract,
+        extends=loaded.extends,
+        error="\n".join(unique(problems)) or None,
+    )
+
+
+def _checked(project: Project, name: str) -> tuple[LoadedProfile, set[str], list[str]]:
+    """Return a profile, the packages of its roles, and all problems of both."""
+    loaded = load_profile(project, name)
+    packages, wrong_roles = role_packages(project, loaded)
+    problems = loaded.problems + wrong_roles + missing_overlays(project, loaded)
+    return loaded, packages, problems
+
+
+def _abstract(project: Project, node: LoadedProfile) -> list[str]:
+    if not node.abstract:
+        return []
+    usable = [
+        name for name in names_in(project.profiles) if not load_profile(project, name).abstract
+    ]
+    hint = did_you_mean("", usable, "profiles that can be built")
+    return [problem(node.file, "abstract", "this profile is only to be extended", hint)]

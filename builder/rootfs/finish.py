@@ -1,0 +1,67 @@
+"""The last changes to the root tree before it is sealed."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from builder.core.context import Context
+from builder.core.sandbox import Sandbox
+from builder.model.artifacts import Identity
+from builder.model.spec import Spec
+from builder.rootfs.clean import clean
+from builder.rootfs.overlay import lay_imgnode, lay_overlay, lay_units
+from builder.rootfs.vartree import declare_var
+
+_COMPILE = """
+import compileall
+compileall.compile_dir("/usr/lib/python3/dist-packages/imgnode", quiet=1,
+    invalidation_mode=compileall.py_compile.PycInvalidationMode.UNCHECKED_HASH)
+"""
+
+
+def finish(context: Context, tools: Sandbox, spec: Spec, identity: Identity, root: Path) -> None:
+    """Lay everything of the project over the installed `root` and clean it."""
+    project = context.project
+    values = {"profile": spec.profile, "site": spec.site, "identity": identity}
+    clean(root, identity.epoch)
+    for name in spec.profile.overlays:
+        lay_overlay(project.overlays / name, root, values)
+    lay_units(project, root)
+    lay_imgnode(project, root)
+    _identify(context, spec, identity, root)
+    _enable_units(tools, root)
+    context.runner.run(["chroot", root, "/usr/bin/python3", "-c", _COMPILE])
+    declare_var(root)
+    # systemd-update-done.service(8): /etc is as new as /usr, nothing is to be brought up to date.
+    updated = root / "etc/.updated"
+    updated.touch()
+    os.utime(updated, (identity.epoch, identity.epoch))
+
+
+def _identify(context: Context, spec: Spec, identity: Identity, root: Path) -> None:
+    """Write os-release(5) and what the node's own programs need to know of the image."""
+    release = root / "usr/lib/os-release"
+    release.write_text(
+        f'{release.read_text()}IMAGE_ID="{identity.image_id}"\nIMAGE_VERSION="{identity.version}"\n'
+    )
+    own = root / "usr/lib/imgnode"
+    own.mkdir(exist_ok=True)
+    facts = {
+        **identity.model_dump(),
+        "profile": spec.profile_name,
+        "site": spec.site_name,
+        "alerts": spec.site.alerts.model_dump(),
+        "var_min": spec.profile.disk.var_min,
+    }
+    (own / "image.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
+    persist = context.project.image / "etc-persist.conf"
+    (own / "etc-persist.conf").write_text(persist.read_text())
+
+
+def _enable_units(tools: Sandbox, root: Path) -> None:
+    """Enable exactly what the presets name (systemd.preset(5))."""
+    tools.run(
+        ["systemctl", "--root", root, "preset-all", "--preset-mode=full", "--quiet"], write=[root]
+    )

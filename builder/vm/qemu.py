@@ -1,0 +1,141 @@
+"""The QEMU command line of a node, as a pure function."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Accel = Literal["kvm", "tcg"]
+PROGRAM = "qemu-system-x86_64"
+_OVMF = Path("/usr/share/OVMF")
+# Firmware tries network boot for minutes unless told not to.
+_NO_NETWORK_BOOT = ("IPv4PXESupport", "IPv6PXESupport", "IPv4Support", "IPv6Support")
+
+
+@dataclass(frozen=True)
+class Firmware:
+    """UEFI firmware: the read-only code, and the template of its variables."""
+
+    code: Path = _OVMF / "OVMF_CODE_4M.fd"
+    variables: Path = _OVMF / "OVMF_VARS_4M.fd"
+
+
+@dataclass(frozen=True)
+class VmConfig:
+    """What a virtual machine is; `disk` is a raw file that the machine writes to.
+
+    `restrict_network` keeps the guest from reaching anything but this host's forwarded
+    SSH port. `extra` is appended to the command line as it is.
+    """
+
+    disk: Path
+    memory_mib: int = 2048
+    cpus: int = 2
+    accel: Accel = "tcg"
+    firmware: Firmware = Firmware()
+    restrict_network: bool = True
+    extra: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class VmPaths:
+    """Where a machine keeps its own files; unix sockets need a short `work`."""
+
+    work: Path
+
+    @property
+    def variables(self) -> Path:
+        """The private copy of the firmware variables."""
+        return self.work / "vars.fd"
+
+    @property
+    def serial_log(self) -> Path:
+        """All that the machine wrote to its console."""
+        return self.work / "serial.log"
+
+    @property
+    def serial_socket(self) -> Path:
+        """The console, for one client at a time."""
+        return self.work / "serial.sock"
+
+    @property
+    def qmp_socket(self) -> Path:
+        """The control channel."""
+        return self.work / "qmp.sock"
+
+    @property
+    def qemu_log(self) -> Path:
+        """What QEMU itself printed."""
+        return self.work / "qemu.log"
+
+
+def qemu_argv(config: VmConfig, paths: VmPaths, ssh_port: int) -> list[str]:
+    """Return the whole command; `ssh_port` of 127.0.0.1 leads to port 22 of the guest."""
+    return [
+        *(PROGRAM, "-no-user-config", "-nodefaults", "-display", "none"),
+        *("-machine", "q35,smm=off,vmport=off"),
+        *accel_arguments(config.accel),
+        *("-m", str(config.memory_mib), "-smp", str(config.cpus)),
+        *firmware_arguments(config.firmware.code, paths.variables),
+        *_disk_arguments(config.disk),
+        *_network_arguments(ssh_port, restrict=config.restrict_network),
+        *("-object", "rng-random,id=rng0,filename=/dev/urandom"),
+        *("-device", "virtio-rng-pci,rng=rng0"),
+        *("-device", "i6300esb", "-action", "watchdog=reset"),
+        *_channel_arguments(paths),
+        *config.extra,
+    ]
+
+
+def accel_arguments(accel: Accel) -> list[str]:
+    """Return the accelerator and the processor that fits it."""
+    if accel == "kvm":
+        return ["-accel", "kvm", "-cpu", "host"]
+    return ["-accel", "tcg,thread=multi", "-cpu", "max"]
+
+
+def firmware_arguments(code: Path, variables: Path) -> list[str]:
+    """Return the two flash chips; `variables` is written to."""
+    drive = "if=pflash,format=raw"
+    return [
+        *("-drive", f"{drive},unit=0,readonly=on,file={_escaped(code)}"),
+        *("-drive", f"{drive},unit=1,file={_escaped(variables)}"),
+    ]
+
+
+def _disk_arguments(disk: Path) -> list[str]:
+    # cache=unsafe still keeps every finished write when QEMU is killed: it is in the
+    # host's page cache. Only a crash of the host could lose it.
+    options = "if=none,id=disk0,format=raw,cache=unsafe,discard=unmap,detect-zeroes=unmap"
+    return [
+        *("-drive", f"{options},file={_escaped(disk)}"),
+        *("-device", "virtio-blk-pci,drive=disk0,bootindex=0"),
+    ]
+
+
+def _network_arguments(ssh_port: int, *, restrict: bool) -> list[str]:
+    forward = f"hostfwd=tcp:127.0.0.1:{ssh_port}-:22"
+    arguments = [
+        *("-netdev", f"user,id=net0,restrict={'on' if restrict else 'off'},{forward}"),
+        *("-device", "virtio-net-pci,netdev=net0,romfile="),
+    ]
+    for name in _NO_NETWORK_BOOT:
+        arguments += ["-fw_cfg", f"name=opt/org.tianocore/{name},string=n"]
+    return arguments
+
+
+def _channel_arguments(paths: VmPaths) -> list[str]:
+    server = "server=on,wait=off"
+    log = f"logfile={_escaped(paths.serial_log)},logappend=on"
+    return [
+        *("-chardev", f"socket,id=serial0,path={_escaped(paths.serial_socket)},{server},{log}"),
+        *("-serial", "chardev:serial0"),
+        *("-chardev", f"socket,id=qmp0,path={_escaped(paths.qmp_socket)},{server}"),
+        *("-mon", "chardev=qmp0,mode=control"),
+    ]
+
+
+def _escaped(path: Path) -> str:
+    """Return a path as QEMU's option parser wants it: commas doubled."""
+    return str(path).replace(",", ",,")

@@ -1,0 +1,1 @@
+"""What runs on the node: identity, and what persists of /etc."""
