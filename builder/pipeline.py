@@ -5,6 +5,7 @@ Rooms do not know each other; here they are joined.
 
 from __future__ import annotations
 
+import fcntl
 import re
 import time
 from collections.abc import Iterator
@@ -71,6 +72,7 @@ def build_image(context: Context, spec: Spec, lock: Lock, identity: Identity, ou
 
     Raises UserError for everything the user or the build host can mend.
     """
+    _check_out(out)
     enter_private_mounts(context.runner)
     context.cache.sweep()
     fetch(context, spec, lock)
@@ -87,13 +89,8 @@ def build_image(context: Context, spec: Spec, lock: Lock, identity: Identity, ou
             raise
     keys = {"base": base_key, "root": root_key, "initrd": initrd_key}
     made = build_files(context, tools, spec, lock, identity, root, initrd, keys)
-    manifest = (made / MANIFEST).read_text()
-    changed = context.cache.fresh or not _holds(out, manifest)
-    if changed:
-        with _appearing(out) as folder:
-            for artifact in sorted(made.glob("[!.]*")):
-                copy_sparse(context.runner, artifact, folder / artifact.name)
-    return Built(out, Manifest.model_validate_json(manifest), changed)
+    manifest = Manifest.model_validate_json((made / MANIFEST).read_text())
+    return Built(out, manifest, _deliver(context, made, out))
 
 
 def _shape(context: Context, spec: Spec, lock: Lock) -> str:
@@ -101,6 +98,18 @@ def _shape(context: Context, spec: Spec, lock: Lock) -> str:
     rooms = (project.image, project.overlays, project.units, project.imgnode)
     resolved = spec.model_dump(mode="json", exclude={"origins"})
     return sha256_value([resolved, lock.model_dump(), [sha256_tree(room) for room in rooms]])
+
+
+def _deliver(context: Context, made: Path, out: Path) -> bool:
+    """Copy the image's files to `out`; tell whether there was anything to do."""
+    with (context.cache.root / "locks" / f"out-{sha256_value(str(out))}").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two builds may have the same output folder
+        if not context.cache.fresh and _holds(out, (made / MANIFEST).read_text()):
+            return False
+        with _appearing(out) as folder:
+            for artifact in sorted(made.glob("[!.]*")):
+                copy_sparse(context.runner, artifact, folder / artifact.name)
+    return True
 
 
 def _holds(out: Path, manifest: str) -> bool:
@@ -114,17 +123,32 @@ def _holds(out: Path, manifest: str) -> bool:
         return False
 
 
+def _check_out(out: Path) -> None:
+    """Refuse an output folder with something else in it: it is replaced as a whole."""
+    if not out.exists() or (out / MANIFEST).is_file():
+        return
+    if not out.is_dir() or any(out.iterdir()):
+        raise UserError(
+            f"{out}: is neither empty nor the folder of an image, and would be replaced",
+            hint="name a folder that does not exist yet",
+        )
+
+
 @contextmanager
 def _appearing(out: Path) -> Iterator[Path]:
     """Give a folder beside `out` that takes its name only when all went well."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    folder = out.with_name(f".{out.name}.part")
+    folder, old = out.with_name(f".{out.name}.part"), out.with_name(f".{out.name}.old")
     remove_tree(folder)
+    remove_tree(old)
     folder.mkdir()
     try:
         yield folder
-        remove_tree(out)
+        if out.exists():
+            out.rename(old)
         folder.rename(out)
-    except BaseException:
+    finally:
+        if old.exists() and not out.exists():
+            old.rename(out)
         remove_tree(folder)
-        raise
+        remove_tree(old)

@@ -7,7 +7,8 @@ import json
 from dataclasses import asdict
 
 from imgnode import etc
-from imgnode.identity import read_identity
+from imgnode.identity import Identity, read_identity
+from imgnode.process import run
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -33,9 +34,17 @@ def _status(arguments: argparse.Namespace) -> None:
         return
     print(f"image    {identity.image_id} {identity.version}")
     print(f"root     verity {identity.root_hash[:16]}…")
-    print(f"boot     {'on trial ' + identity.tries if identity.tries else 'good'}")
+    print(f"boot     {_verdict(identity)}")
     if identity.var_degraded:
         print(f"var      VOLATILE: {identity.var_degraded}")
+
+
+def _verdict(identity: Identity) -> str:
+    """Say whether this version has been blessed (systemd-bless-boot.service(8))."""
+    if identity.tries is None:
+        return "good"
+    blessed = run(["systemctl", "is-active", "--quiet", "systemd-bless-boot.service"], timeout_s=10)
+    return "good since this boot" if blessed.rc == 0 else f"on trial {identity.tries}"
 
 
 def _etc_save(_: argparse.Namespace) -> None:

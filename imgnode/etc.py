@@ -39,6 +39,8 @@ def _same(source: Path, target: Path) -> bool:
 def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
     temporary = target.with_name(f".{target.name}.new")
+    temporary.unlink(missing_ok=True)
+    temporary.touch(mode=0o600)  # a private key is at no moment readable by others
     shutil.copy2(source, temporary)
     info = source.stat()
     os.chown(temporary, info.st_uid, info.st_gid)

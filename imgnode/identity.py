@@ -14,7 +14,7 @@ _BOOT_COUNT = Path(
 
 @dataclass(frozen=True)
 class Identity:
-    """What a person asks first about a node; `tries` is None once the version is blessed."""
+    """What a person asks first about a node; `tries` is None if it booted as a good version."""
 
     image_id: str
     version: str

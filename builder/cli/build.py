@@ -9,6 +9,7 @@ import click
 from rich.filesize import decimal
 
 from builder.cli import options
+from builder.cli.freshness import Freshness
 from builder.cli.lock import ensure_lock
 from builder.cli.session import session
 from builder.core.events import Note
@@ -45,7 +46,10 @@ def command(
         lock = ensure_lock(context, spec, locked=locked)
         identity = identify(context, spec, lock, version)
         target = (out or context.project.out / profile / identity.version).absolute()
+        freshness = Freshness(context, spec, lock)
         built = build_image(context, spec, lock, identity, target)
+        for line in freshness.answer() if built.changed else ():
+            context.emit(Note("info", f"newer packages are there: {line} (imgbuild lock)"))
         if as_json:
             print(json.dumps({"event": "Built", "out": str(target), "changed": built.changed}))
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import sys
 from types import FrameType
@@ -11,6 +12,7 @@ import click
 
 from builder import __version__
 from builder.core.errors import UserError
+from builder.core.process import NO_SPACE_HINT
 
 _COMMANDS = {
     "boot": "builder.cli.boot",
@@ -47,11 +49,11 @@ def imgbuild() -> None:
 
 def entry() -> None:
     """Run the command line; exit 0 done, 1 a failed check, 2 something the user can mend."""
+    os.umask(0o022)  # the modes of an image's files must not depend on who builds it
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        imgbuild.main(standalone_mode=False)
-    except click.exceptions.Exit as done:
-        sys.exit(done.exit_code)
+        # click returns, not raises, the status of click.exceptions.Exit here.
+        sys.exit(imgbuild.main(standalone_mode=False))
     except click.ClickException as error:
         error.show()
         sys.exit(2)
@@ -78,7 +80,7 @@ def _tell(text: str) -> None:
 def _os_error(error: OSError) -> str:
     where = f"{error.filename}: " if error.filename else ""
     if error.errno == errno.ENOSPC:
-        return f"{where}no space left on the disk (hint: imgbuild cache prune, or a larger disk)"
+        return f"{where}no space left on the disk (hint: {NO_SPACE_HINT})"
     return f"{where}{error.strerror or error}"
 
 

@@ -27,4 +27,4 @@ def command(as_json: bool) -> None:
         text = profile.error or profile.description or ""
         name = f"({profile.name})" if profile.abstract else profile.name
         table.add_row(name, profile.extends or "", text, style="red" if profile.error else "")
-    Console().print(table)
+    Console(markup=False).print(table)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from typing import TextIO
 
 from rich.console import Console, Group, RenderableType
 from rich.filesize import decimal
@@ -38,7 +39,7 @@ def sink(*, as_json: bool, debug: bool) -> Iterator[EventSink]:
 def _json_line(event: Event) -> None:
     kind = type(event).__name__
     if not (isinstance(event, Note) and event.level == "debug"):
-        print(json.dumps({"event": kind, **asdict(event)}), flush=True)
+        _write(sys.stdout, json.dumps({"event": kind, **asdict(event)}))
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,13 @@ class _Plain:
     def __call__(self, event: Event) -> None:
         line = _line(event)
         if line and (self.debug or not isinstance(event, StageStarted)):
-            print(line, file=sys.stderr, flush=True)
+            _write(sys.stderr, line)
+
+
+def _write(stream: TextIO, line: str) -> None:
+    """Write a line in one call: print() makes two, and threads would come in between."""
+    stream.write(f"{line}\n")
+    stream.flush()
 
 
 def _line(event: Event) -> str:

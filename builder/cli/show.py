@@ -25,7 +25,7 @@ def command(profile: str, site: str, as_json: bool) -> None:
     if as_json:
         print(spec.model_dump_json(indent=1))
         return
-    Console(soft_wrap=True).print(_table(spec))
+    Console(soft_wrap=True, markup=False).print(_table(spec))
 
 
 def _table(spec: Spec) -> Table:

@@ -6,9 +6,9 @@ one version, so APT has nothing to choose. What was installed is compared afterw
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from builder.core.errors import UserError
 from builder.core.hashing import sha256_file
@@ -34,6 +34,22 @@ def deb_path(cache: Path, package: LockedPackage) -> Path:
     return cache / "debs" / f"{package.sha256}.deb"
 
 
+def checked_deb(cache: Path, package: LockedPackage) -> Path:
+    """Return where the cache, which must hold it, keeps a package.
+
+    Raises UserError when the cached file no longer has its locked digest.
+    """
+    source = deb_path(cache, package)
+    actual = sha256_file(source)
+    if actual != package.sha256:
+        source.unlink()
+        raise UserError(
+            f"{package.file_name}: SHA-256 is {actual}, the lock says {package.sha256}",
+            hint="the cached file was damaged and is removed: build again",
+        )
+    return source
+
+
 def local_repository(
     runner: Runner, cache: Path, packages: Iterable[LockedPackage], folder: Path
 ) -> None:
@@ -43,15 +59,7 @@ def local_repository(
     """
     folder.mkdir(parents=True)
     for package in packages:
-        source = deb_path(cache, package)
-        actual = sha256_file(source)
-        if actual != package.sha256:
-            source.unlink()
-            raise UserError(
-                f"{package.file_name}: SHA-256 is {actual}, the lock says {package.sha256}",
-                hint="the cached file was damaged and is removed: build again",
-            )
-        (folder / package.file_name).symlink_to(source)
+        (folder / package.file_name).symlink_to(checked_deb(cache, package))
     index = runner.run(["apt-ftparchive", "packages", "."], cwd=folder).stdout
     (folder / "Packages").write_text(index)
 
@@ -77,7 +85,7 @@ def mmdebstrap_argv(
         f"--include={exact}",
         "",
         str(target),
-        f"deb [trusted=yes] copy:{shlex.quote(str(repository))} ./",
+        f"deb [trusted=yes] copy:{quote(str(repository))} ./",
     ]
 
 

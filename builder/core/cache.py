@@ -12,12 +12,12 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from builder.core.events import EventSink, Outcome, StageEnded, StageStarted
+from builder.core.events import EventSink, Note, Outcome, StageEnded, StageStarted
 from builder.core.files import remove_tree, tree_bytes
 from builder.core.hashing import sha256_file, sha256_tree, sha256_value
 
@@ -60,36 +60,37 @@ class Cache:
     root: Path
     emit: EventSink
     fresh: bool = False
+    _held: list[TextIO] = field(default_factory=list)  # locks of the results in use
 
     def get(self, stage: Stage, make: Callable[[Path], None]) -> Path:
         """Return the folder with the stage's result, making it first where it is missing.
 
         `make` fills an empty folder; only when it returns does the result appear under
-        its key, in one rename. Whatever it raises leaves nothing behind.
+        its key, in one rename. Whatever it raises leaves nothing behind. As long as this
+        process lives, no other one replaces or removes the result.
         """
         final = self.root / "stages" / stage.name / stage.key
         started = time.monotonic()
         self.emit(StageStarted(stage.name))
+        lock = _open_lock(self._lock_file(final))
         try:
-            with _locked(self.root / "locks" / f"{stage.name}-{stage.key}"):
-                if final.is_dir() and not self.fresh:
-                    os.utime(final)
-                    self._ended(stage.name, "cached", started, final)
-                    return final
-                self._make(final, make)
+            outcome = self._provide(final, lock, make)
         except BaseException:
+            lock.close()
             self.emit(StageEnded(stage.name, "failed", time.monotonic() - started, 0))
             raise
-        self._ended(stage.name, "built", started, final)
+        self._held.append(lock)
+        self.emit(StageEnded(stage.name, outcome, time.monotonic() - started, _bytes(final)))
         return final
 
     @contextlib.contextmanager
     def workspace(self, name: str) -> Iterator[Path]:
         """Give an empty folder on the cache's file system; it is gone afterwards."""
         folder = self.root / "work" / f"{name}-{os.getpid()}-{time.monotonic_ns()}"
-        folder.mkdir(parents=True)
-        with (folder / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with self._guard():
+            folder.mkdir(parents=True)
+            lock = _try_lock(folder / ".lock")
+        with lock:
             content = folder / "content"
             content.mkdir()
             try:
@@ -106,24 +107,63 @@ class Cache:
         return sorted(found, key=lambda entry: entry.used_at)
 
     def prune(self, *, keep: int) -> list[Entry]:
-        """Remove all but the `keep` last used results of each stage; return what went."""
+        """Remove all but the `keep` last used results of each stage; return what went.
+
+        What a running build uses stays.
+        """
         gone = []
         seen: dict[str, int] = {}
         for entry in reversed(self.entries()):
             seen[entry.stage] = seen.get(entry.stage, 0) + 1
             if seen[entry.stage] > keep:
-                with _locked(self.root / "locks" / f"{entry.stage}-{entry.key}"):
+                with (
+                    contextlib.suppress(BlockingIOError),
+                    _try_lock(self._lock_file(entry.path)),
+                ):
                     remove_tree(entry.path)
-                gone.append(entry)
+                    gone.append(entry)
         self.sweep()
         return gone
 
     def sweep(self) -> None:
         """Remove what killed builds left in `work/`; running builds hold their locks."""
         for folder in (self.root / "work").glob("*"):
-            with contextlib.suppress(BlockingIOError), (folder / ".lock").open("a") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                remove_tree(folder)
+            # FileNotFoundError: its owner has just removed it.
+            with contextlib.suppress(BlockingIOError, FileNotFoundError):
+                with self._guard():
+                    lock = _try_lock(folder / ".lock")
+                with lock:
+                    remove_tree(folder)
+
+    def _provide(self, final: Path, lock: TextIO, make: Callable[[Path], None]) -> Outcome:
+        """Have the result under a shared `lock`, which keeps prune and --no-cache off it."""
+        outcome: Outcome = "cached"
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        while (self.fresh and outcome == "cached") or not final.is_dir():
+            self._lock_alone(lock, final)
+            if self.fresh or not final.is_dir():
+                self._make(final, make)
+                outcome = "built"
+            fcntl.flock(lock, fcntl.LOCK_SH)  # for a moment unlocked: look again
+        os.utime(final)
+        return outcome
+
+    def _lock_alone(self, lock: TextIO, final: Path) -> None:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.emit(Note("info", f"{final.parent.name}: in use by another build, waiting"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+
+    def _lock_file(self, final: Path) -> Path:
+        return self.root / "locks" / f"{final.parent.name}-{final.name}"
+
+    @contextlib.contextmanager
+    def _guard(self) -> Iterator[None]:
+        """Let no workspace be swept between its making and its lock."""
+        with _open_lock(self.root / "locks" / "work") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def _make(self, final: Path, make: Callable[[Path], None]) -> None:
         with self.workspace(final.parent.name) as work:
@@ -138,9 +178,6 @@ class Cache:
             result.rename(final)
             os.utime(final)
 
-    def _ended(self, name: str, outcome: Outcome, started: float, final: Path) -> None:
-        self.emit(StageEnded(name, outcome, time.monotonic() - started, _bytes(final)))
-
 
 def _bytes(result: Path) -> int:
     return int((result / _SIZE).read_text())
@@ -151,9 +188,17 @@ def _code_digest(code: Path) -> str:
     return sha256_tree(code) if code.is_dir() else sha256_file(code)
 
 
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _open_lock(path: Path) -> TextIO:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    return path.open("w")
+
+
+def _try_lock(path: Path) -> TextIO:
+    """Lock a file alone; raises BlockingIOError when another process holds it."""
+    lock = path.open("a")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        lock.close()
+        raise
+    return lock

@@ -54,6 +54,27 @@ def _clamp(path: str, epoch: int) -> None:
         os.utime(path, (epoch, epoch), follow_symlinks=False)
 
 
+def copy_own(source: Path, target: Path) -> None:
+    """Copy a folder of the project into a tree, over what is there.
+
+    Modes follow from the executable bit alone and times are now (to be clamped), so that
+    every checkout, whenever and under whatever umask it was made, gives the same tree.
+    """
+    target.mkdir(mode=0o755, parents=True, exist_ok=True)
+    for path in sorted(source.iterdir()):
+        copy = target / path.name
+        if path.is_symlink() or path.is_file():
+            copy.unlink(missing_ok=True)  # never write through a link that is there
+        if path.is_symlink():
+            copy.symlink_to(path.readlink())
+        elif path.is_dir():
+            if path.name != "__pycache__":
+                copy_own(path, copy)
+        else:
+            shutil.copyfile(path, copy)
+            copy.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
+
+
 def copy_sparse(runner: Runner, source: Path, target: Path) -> None:
     """Copy a file, sharing its blocks where the file system can, and keeping its holes."""
     runner.run(["cp", "--sparse=always", "--reflink=auto", "--", source, target])

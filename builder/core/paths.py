@@ -23,7 +23,7 @@ class Project:
         no folder upwards is one.
         """
         named = os.environ.get("IMGBUILD_PROJECT")
-        start = Path(named) if named else (start or Path.cwd()).resolve()
+        start = (Path(named) if named else start or Path.cwd()).resolve()
         for folder in (start, *start.parents):
             if (folder / "image" / "initrd.yaml").is_file() and (folder / "config").is_dir():
                 return cls(folder)
@@ -71,7 +71,7 @@ class Project:
     def cache(self) -> Path:
         """Stage results and downloads; IMGBUILD_CACHE in the environment moves it."""
         named = os.environ.get("IMGBUILD_CACHE")
-        return Path(named) if named else self.root / ".cache" / "imgbuild"
+        return Path(named).absolute() if named else self.root / ".cache" / "imgbuild"
 
     @property
     def out(self) -> Path:

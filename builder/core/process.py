@@ -7,6 +7,7 @@ command is printed in a form that can be pasted into a shell.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shlex
 import signal
@@ -20,6 +21,7 @@ from builder.core.errors import UserError
 
 _TERM_GRACE_S = 10.0
 _TAIL_LINES = 15
+NO_SPACE_HINT = "imgbuild cache prune, or a larger disk"
 _ENV = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "LC_ALL": "C.UTF-8",
@@ -34,7 +36,10 @@ class CommandError(UserError):
 
     def __init__(self, name: str, status: str, output: str) -> None:
         tail = "\n".join("    " + line for line in output.strip().splitlines()[-_TAIL_LINES:])
-        super().__init__(f"{name}: {status}\n{tail}" if tail else f"{name}: {status}")
+        hint = None
+        if os.strerror(errno.ENOSPC) in output:
+            status, hint = f"{status}, no space left on the disk", NO_SPACE_HINT
+        super().__init__(f"{name}: {status}\n{tail}" if tail else f"{name}: {status}", hint=hint)
         self.status = status
         self.output = output
 

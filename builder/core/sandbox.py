@@ -13,6 +13,15 @@ from pathlib import Path
 from builder.core.process import Finished, Runner
 
 
+def tied(argv: Sequence[str | Path]) -> list[str | Path]:
+    """Return the command that runs `argv`, a program of the build host, tied to this process.
+
+    When it ends, or imgbuild does, even by SIGKILL, all that it has started ends too.
+    """
+    words = ["bwrap", "--die-with-parent", "--unshare-pid", "--dev-bind", "/", "/"]
+    return [*words, "--proc", "/proc", "--cap-add", "ALL", "--", *argv]
+
+
 @dataclass(frozen=True)
 class Sandbox:
     """A tools tree and the runner that starts its programs."""
@@ -44,6 +53,7 @@ class Sandbox:
 
     def _frame(self, *, privileged: bool) -> list[str | Path]:
         words: list[str | Path] = ["bwrap", "--die-with-parent", "--unshare-net", "--unshare-ipc"]
+        words.append("--unshare-pid")  # what a program leaves running ends with it
         for name in ("usr", "etc", "var/lib/dpkg"):
             words += ["--ro-bind", self.tools / name, f"/{name}"]
         for name in ("bin", "sbin", "lib", "lib64"):

@@ -8,10 +8,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from builder.core.bootstrap import deb_path
+from builder.core.bootstrap import checked_deb
 from builder.core.cache import Stage
 from builder.core.context import Context
-from builder.core.files import clamp_times
+from builder.core.files import clamp_times, copy_own
 from builder.core.hashing import sha256_tree
 from builder.core.sandbox import Sandbox
 from builder.initrd.modules import copy_modules
@@ -60,14 +60,14 @@ def _make(
     with context.cache.workspace("initrd-tree") as work:
         root = work / "root"
         _skeleton(root, base)
-        debs = [deb_path(context.cache.root, package) for package in lock.tree("initrd")]
+        debs = [checked_deb(context.cache.root, package) for package in lock.tree("initrd")]
         debs_folder = context.cache.root / "debs"
         tools.run(["bash", "-c", _UNPACK, "unpack", root, *debs], write=[work], read=[debs_folder])
         _leave_out(root, spec.initrd.exclude)
         for name in _EMPTY:
             (root / name).mkdir(exist_ok=True)
         copy_modules(context, tools, spec.initrd, base, root)
-        shutil.copytree(context.project.image / "initrd", root, symlinks=True, dirs_exist_ok=True)
+        copy_own(context.project.image / "initrd", root)
         tools.run(["ldconfig", "-r", root], write=[work])
         _leave_out(root, ("var/*",))
         clamp_times(root, lock.epoch)

@@ -69,7 +69,7 @@ def _needed(tools: Sandbox, base: Path, release: str, module: str) -> set[str] |
         return None
     marker = f"/modules/{release}/"
     return {
-        line.split()[1].partition(marker)[2]
+        line.partition(marker)[2].split()[0]  # options of the module may follow
         for line in told.stdout.splitlines()
         if line.startswith("insmod")
     }

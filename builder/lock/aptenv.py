@@ -9,15 +9,21 @@ from pathlib import Path
 
 from builder.core.errors import UserError
 from builder.core.process import CommandError, Finished, Runner
+from builder.core.sandbox import tied
 from builder.lock.mirror import base_addresses
 from builder.model.site import Archive, Site
 
 _SYSTEM_KEYRINGS = Path("/usr/share/keyrings")
+_COMPLAINT = re.compile(r"[EW]:|Err:|Error:| +(\S+ : )?(Pre)?(Depends|Conflicts|Breaks): ")
 # What APT says, and what the user can do about it; the first match is told.
 _HINTS = (
-    (r"NO_PUBKEY|not signed", "the archive is not signed by a key of the site's keyring"),
     (r"BADSIG|invalid signature|Clearsigned file isn't valid", "do not trust this mirror now"),
     (r"EXPKEYSIG|REVKEYSIG", "the signing key has expired or was revoked: renew the keyring"),
+    (
+        r"not available: GOODSIG",
+        "the archive is signed by a key of the keyring that is not among the site's fingerprints",
+    ),
+    (r"NO_PUBKEY|not signed", "the archive is not signed by a key of the site's keyring"),
     (
         r"is not valid yet|Release file .* expired",
         "check the clock, or the mirror is stale; for a snapshot set check_valid_until: false",
@@ -26,13 +32,20 @@ _HINTS = (
         r"Unable to locate package|has no installation candidate",
         "check the name, and the site's suites and components",
     ),
+    (r"[Hh]ash [Ss]um mismatch", "the mirror is being changed or is damaged: try again"),
+    (
+        r"does not have a Release file",
+        "the mirror has no such suite, or the archive's uri is wrong",
+    ),
     (
         r"Could not resolve|Could not connect|Connection failed|Unable to connect|Failed to fetch"
         r"|404",
         "check the network, the site's archives and its proxy",
     ),
-    (r"[Hh]ash [Ss]um mismatch", "the mirror is being changed or is damaged: try again"),
-    (r"unmet dependencies", "two packages exclude each other, or a pin hides one that is needed"),
+    (
+        r"unmet dependencies|held broken packages",
+        "two packages exclude each other, or a pin hides one that is needed",
+    ),
 )
 
 
@@ -46,9 +59,9 @@ class AptEnv:
 
     def run(self, *words: str) -> Finished:
         """Run an APT program with this configuration; its complaints become UserErrors."""
-        config = {"APT_CONFIG": str(self.folder / "apt.conf")}
+        env = {"APT_CONFIG": str(self.folder / "apt.conf"), "TMPDIR": str(self.folder / "cache")}
         try:
-            return self.runner.run(words, env=config)
+            return self.runner.run(tied(words), env=env, called=words[0])
         except CommandError as error:
             raise _explained(error) from None
 
@@ -120,9 +133,7 @@ def _config(site: Site, folder: Path) -> str:
 
 
 def _explained(error: CommandError) -> UserError:
-    complaints = [
-        line for line in error.output.splitlines() if re.match(r"[EW]:|Err:|Error:", line)
-    ]
+    complaints = [line for line in error.output.splitlines() if _COMPLAINT.match(line)]
     text = "\n".join(dict.fromkeys(complaints)) or str(error)
     for pattern, hint in _HINTS:
         if re.search(pattern, error.output):

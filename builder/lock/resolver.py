@@ -61,7 +61,7 @@ def _requests(spec: Spec) -> dict[TreeName, list[str]]:
 
 def _closure(apt: AptEnv, names: list[str], tree: TreeName) -> list[LockedPackage]:
     listing = apt.run(
-        "apt-get", "install", "--print-uris", "-qq", "-y", "-o", "Acquire::ForceHash=SHA256", *names
+        "apt-get", "install", "--print-uris", "-q", "-y", "-o", "Acquire::ForceHash=SHA256", *names
     )
     return [
         _package(apt, line, tree) for line in listing.stdout.splitlines() if line.startswith("'")
@@ -126,4 +126,9 @@ def release_date(text: str) -> int:
     match = re.search(r"^Date: (.+)$", text, re.MULTILINE)
     if match is None:
         raise UserError("the archive's Release file has no Date", hint="the mirror is damaged")
-    return int(parsedate_to_datetime(match[1]).timestamp())
+    try:
+        return int(parsedate_to_datetime(match[1]).timestamp())
+    except ValueError:
+        raise UserError(
+            f"the archive's Release file has no date but {match[1]!r}", hint="the mirror is damaged"
+        ) from None

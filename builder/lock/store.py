@@ -66,10 +66,10 @@ def _mirror_date(url: str, proxies: dict[str, str]) -> int | None:
     try:
         answer = requests.get(url, timeout=_TIMEOUT_S, proxies=proxies, stream=True)
         answer.raise_for_status()
-        head = answer.raw.read(4096, decode_content=True).decode(errors="replace")
+        head: bytes = next(answer.iter_content(4096), b"")
         answer.close()
-        return release_date(head)
-    except (requests.RequestException, UserError, OSError):
+        return release_date(head.decode(errors="replace"))
+    except (requests.RequestException, UserError):
         return None
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined, TemplateError
+from jinja2 import Environment, StrictUndefined, TemplateError, TemplateSyntaxError
 
 from builder.core.errors import UserError
+from builder.core.files import copy_own
 from builder.core.paths import Project
 
 _TEMPLATE = ".j2"
@@ -59,11 +61,7 @@ def lay_units(project: Project, root: Path) -> None:
 def lay_imgnode(project: Project, root: Path) -> None:
     """Install the node's Python package and its command."""
     target = root / "usr/lib/python3/dist-packages/imgnode"
-    shutil.copytree(
-        project.imgnode, target, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True
-    )
-    for path in target.rglob("*"):
-        path.chmod(0o755 if path.is_dir() else 0o644)
+    copy_own(project.imgnode, target)
     command = root / "usr/bin/imgnode"
     command.write_text("#!/usr/bin/python3\nfrom imgnode.cli import main\n\nmain()\n")
     command.chmod(0o755)
@@ -78,11 +76,17 @@ def _render(environment: Environment, path: Path, values: Mapping[str, Any]) -> 
     try:
         return environment.from_string(path.read_text()).render(values)
     except TemplateError as error:
-        line = getattr(error, "lineno", None)
         raise UserError(
-            f"{path}{f':{line}' if line else ''}: {error}",
+            f"{path}:{_template_line(error)}: {error}",
             hint="templates see `profile`, `site` and `identity`",
         ) from None
+
+
+def _template_line(error: TemplateError) -> int:
+    if isinstance(error, TemplateSyntaxError):
+        return error.lineno
+    frames = traceback.extract_tb(error.__traceback__)
+    return next((f.lineno or 1 for f in reversed(frames) if f.filename == "<template>"), 1)
 
 
 def _set_mode(source: Path, target: Path) -> None:

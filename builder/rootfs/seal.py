@@ -57,13 +57,23 @@ def build_root(
 def _make(
     context: Context, tools: Sandbox, spec: Spec, identity: Identity, base: Path, folder: Path
 ) -> None:
-    kernel = next((base / "boot").glob("vmlinuz-*"))
+    kernel = _kernel(base)
     shutil.copyfile(kernel, folder / "vmlinuz")
     (folder / "kernel.release").write_text(kernel.name.removeprefix("vmlinuz-"))
     with context.cache.workspace("root-tree") as work, overlay(context.runner, base, work) as tree:
         finish(context, tools, spec, identity, tree)
         _erofs(tools, identity, tree, folder)
     _verity(tools, identity, folder)
+
+
+def _kernel(base: Path) -> Path:
+    kernels = sorted((base / "boot").glob("vmlinuz-*"))
+    if len(kernels) != 1:
+        raise UserError(
+            f"the image has {len(kernels)} kernels: {', '.join(k.name for k in kernels) or 'none'}",
+            hint="let exactly one package of the profile bring a kernel",
+        )
+    return kernels[0]
 
 
 def _erofs(tools: Sandbox, identity: Identity, tree: Path, folder: Path) -> None:
@@ -109,7 +119,7 @@ def _check_size(size: int, spec: Spec) -> None:
         needed = -(-size // _MIB)
         raise UserError(
             f"the root image has {needed} MiB, the slot only {slot // _MIB} MiB "
-            f"({spec.origins.get('disk.root', 'profile')}: disk.root)",
+            f"({spec.origins.get('profile.disk.root', 'profile')}: disk.root)",
             hint=f"set disk.root to at least {needed}MiB, better twice that: "
             "slots cannot grow on installed nodes",
         )

@@ -13,6 +13,7 @@ from pathlib import Path
 from builder.rootfs.clean import remove
 
 _FACTORY = Path("usr/share/factory/var")
+_MAKING = "fFdDvqQpLcbC"  # first letters of the types that make what they name
 _CONF = Path("usr/lib/tmpfiles.d/zz-imgnode-var.conf")
 
 
@@ -38,7 +39,7 @@ def _declared_elsewhere(root: Path) -> set[str]:
     for conf in (root / "usr/lib/tmpfiles.d").glob("*.conf"):
         for line in conf.read_text().splitlines():
             words = line.split()
-            if len(words) > 1 and not line.startswith("#"):
+            if len(words) > 1 and words[0][0] in _MAKING:
                 found.add(words[1].rstrip("/"))
     return found
 

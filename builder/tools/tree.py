@@ -10,7 +10,7 @@ from pathlib import Path
 from builder.core.bootstrap import check_installed, local_repository, mmdebstrap_argv
 from builder.core.cache import Stage
 from builder.core.context import Context
-from builder.core.sandbox import Sandbox
+from builder.core.sandbox import Sandbox, tied
 from builder.model.lock import Lock
 
 
@@ -28,5 +28,13 @@ def _make(context: Context, lock: Lock, folder: Path) -> None:
         local_repository(context.runner, context.cache.root, packages, repository)
         tree = folder / "tree"
         argv = mmdebstrap_argv(repository, packages, tree)
-        context.runner.run(argv, env={"SOURCE_DATE_EPOCH": str(lock.epoch), "INITRD": "No"})
+        context.runner.run(
+            tied(argv),
+            env={
+                "SOURCE_DATE_EPOCH": str(lock.epoch),
+                "INITRD": "No",
+                "TMPDIR": str(work),
+            },
+            called="mmdebstrap",
+        )
         check_installed(context.runner, tree, packages)

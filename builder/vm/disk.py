@@ -50,7 +50,7 @@ def write_seed(runner: Runner, disk: Path, files: dict[str, str]) -> None:
             raise UserError(f"{name}: not a seed file", hint=f"one of {', '.join(_SEED_NAMES)}")
     # Formatted here because systemd-repart makes a FAT32 of any size, and mtools cannot
     # write to one below 33 MiB.
-    part = find_partition(disk, _PARTITION)
+    part = find_partition(runner, disk, _PARTITION)
     form = ["mkfs.vfat", "-F", "12", "--invariant", "-n", _LABEL]
     place = f"--offset={part.offset // SECTOR}"
     runner.run([*form, place, disk, str(part.size // _KIB)])

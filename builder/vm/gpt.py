@@ -1,59 +1,65 @@
-"""Where a partition of a raw disk begins, read from its GPT without any tool."""
+"""Where the partitions of a raw disk lie, as sfdisk(8) reads them."""
 
 from __future__ import annotations
 
-import struct
+import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from builder.core.errors import UserError
+from builder.core.process import CommandError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
+    from builder.core.process import Runner
+
 SECTOR = 512
-_MAGIC = b"EFI PART"
-_TABLE_LIMIT = 1 << 20
-# From byte 72 of the header: first sector of the table, number and size of its entries.
-_HEADER = struct.Struct("<8s64xQII")
-# Type and own UUID (skipped), first and last sector, flags (skipped), UTF-16 name.
-_ENTRY = struct.Struct("<16s16xQQ8x72s")
 
 
 @dataclass(frozen=True)
 class Partition:
-    """A partition: its GPT name, where it begins and how long it is, in bytes."""
+    """A partition: its number from 1, GPT name and UUID; where it begins and its size, in bytes."""
 
+    number: int
     name: str
+    uuid: str
     offset: int
     size: int
 
 
-def find_partition(disk: Path, name: str) -> Partition:
-    """Return the first partition of that GPT name, in any case.
+def partitions(runner: Runner, disk: Path) -> tuple[Partition, ...]:
+    """Return the partitions of a disk image, in the order of the table.
 
-    Sectors have 512 bytes. Raises UserError when the disk has no GPT or no such partition.
+    Raises UserError when the file has no GPT.
     """
-    with disk.open("rb") as stream:
-        for partition in _partitions(stream, disk):
-            if partition.name.lower() == name.lower():
-                return partition
+    try:
+        table = json.loads(runner.run(["sfdisk", "--json", disk]).stdout)["partitiontable"]
+    except CommandError as error:
+        raise UserError(
+            f"{disk}: no GUID partition table: {error.output.strip()}",
+            hint="is it a raw disk image?",
+        ) from None
+    return tuple(
+        _partition(row, number) for number, row in enumerate(table.get("partitions", []), start=1)
+    )
+
+
+def find_partition(runner: Runner, disk: Path, name: str) -> Partition:
+    """Return the first partition of that GPT name. Raises UserError when there is none."""
+    for partition in partitions(runner, disk):
+        if partition.name == name:
+            return partition
     raise UserError(
         f"{disk}: no partition named {name}", hint="only images built by imgbuild take a seed"
     )
 
 
-def _partitions(stream: BinaryIO, disk: Path) -> Iterator[Partition]:
-    stream.seek(SECTOR)
-    header = stream.read(_HEADER.size).ljust(_HEADER.size, b"\0")
-    magic, table, count, size = _HEADER.unpack(header)
-    if magic != _MAGIC or size < _ENTRY.size or count * size > _TABLE_LIMIT:
-        raise UserError(f"{disk}: no GUID partition table", hint="is it a raw disk image?")
-    stream.seek(table * SECTOR)
-    entries = stream.read(count * size)
-    for start in range(0, len(entries) - _ENTRY.size + 1, size):
-        kind, first, last, label = _ENTRY.unpack_from(entries, start)
-        if kind.strip(b"\0"):
-            name = label.decode("utf-16-le", errors="replace").partition("\0")[0]
-            yield Partition(name, first * SECTOR, (last - first + 1) * SECTOR)
+def _partition(row: dict[str, Any], number: int) -> Partition:
+    return Partition(
+        number=number,
+        name=row.get("name", ""),
+        uuid=row["uuid"].lower(),
+        offset=row["start"] * SECTOR,
+        size=row["size"] * SECTOR,
+    )

@@ -2,50 +2,77 @@
 
 from __future__ import annotations
 
-import struct
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from builder.core.errors import UserError
-from builder.core.process import Runner
+from builder.core.process import CommandError, Finished, Runner
 from builder.vm.disk import prepare_disk, write_seed
 from builder.vm.gpt import Partition, find_partition
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 
-def gpt_disk(path: Path, *partitions: tuple[str, int, int]) -> Path:
-    """Write a disk with (name, first sector, last sector) partitions."""
-    header = struct.pack("<8s64xQII", b"EFI PART", 2, 4, 128)
-    entries = [
-        struct.pack("<16s16xQQ8x72s", b"T" * 16, first, last, name.encode("utf-16-le"))
-        for name, first, last in partitions
-    ]
-    path.write_bytes(b"\0" * 512 + header.ljust(512, b"\0") + b"".join(entries).ljust(2048, b"\0"))
-    return path
+class FakeSfdisk(Runner):
+    """Answers as sfdisk(8) does: a table, or an exit status."""
+
+    def __init__(self, answer: str | None) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def run(self, argv: Sequence[str | Path], **_: Any) -> Finished:  # noqa: ANN401
+        """Return the table, or fail as for a file without one."""
+        assert str(argv[0]) == "sfdisk"
+        if self.answer is None:
+            raise CommandError("sfdisk", "exit status 1", "does not contain a partition table")
+        return Finished(self.answer, "")
 
 
-def test_a_partition_is_found_by_its_name_in_any_case(tmp_path: Path) -> None:
-    disk = gpt_disk(tmp_path / "d", ("esp", 2048, 4095), ("cidata", 4096, 4099))
-    assert find_partition(disk, "CIDATA") == Partition("cidata", 4096 * 512, 4 * 512)
+TABLE = json.dumps(
+    {
+        "partitiontable": {
+            "label": "gpt",
+            "partitions": [
+                {
+                    "node": "d1",
+                    "start": 2048,
+                    "size": 8,
+                    "type": "A",
+                    "uuid": "AB-1",
+                    "name": "esp",
+                },
+                {"node": "d2", "start": 4096, "size": 4, "type": "B", "uuid": "AB-2"},
+                {
+                    "node": "d3",
+                    "start": 8192,
+                    "size": 4,
+                    "type": "B",
+                    "uuid": "AB-3",
+                    "name": "cidata",
+                },
+            ],
+        }
+    }
+)
+
+
+def test_a_partition_is_found_by_its_name(tmp_path: Path) -> None:
+    found = find_partition(FakeSfdisk(TABLE), tmp_path / "d", "cidata")
+    assert found == Partition(3, "cidata", "ab-3", 8192 * 512, 4 * 512)
 
 
 def test_a_disk_without_that_partition(tmp_path: Path) -> None:
-    disk = gpt_disk(tmp_path / "d", ("esp", 2048, 4095))
-    with pytest.raises(UserError, match="no partition named cidata"):
-        find_partition(disk, "cidata")
+    with pytest.raises(UserError, match="no partition named var"):
+        find_partition(FakeSfdisk(TABLE), tmp_path / "d", "var")
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"\0" * 4096, b"EFI PART" * 512], ids=["empty", "zeros", "nonsense"]
-)
-def test_a_file_that_is_no_disk(tmp_path: Path, content: bytes) -> None:
-    disk = tmp_path / "d"
-    disk.write_bytes(content)
-    with pytest.raises(UserError):
-        find_partition(disk, "cidata")
+def test_a_file_that_is_no_disk(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no GUID partition table"):
+        find_partition(FakeSfdisk(None), tmp_path / "d", "cidata")
 
 
 def test_only_seed_files_are_written(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Measures imgbuild against mkosi, side by side in one run."""

@@ -1,0 +1,65 @@
+"""A node in a virtual machine, ready for SSH: disk with seed, machine, key."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from builder.core.files import remove_tree
+from builder.vm.disk import DEFAULT_SIZE, prepare_disk, write_seed
+from builder.vm.machine import Machine
+from builder.vm.qemu import VmConfig
+from builder.vm.seed import seed_files
+from builder.vm.ssh import Ssh, make_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from builder.core.process import Runner
+    from builder.vm.qemu import Accel
+
+DEFAULT_SEED = "#cloud-config\nhostname: demo\n"
+
+
+@dataclass(frozen=True)
+class VmNode:
+    """A started machine and the way into it; `disk` is its own raw disk."""
+
+    machine: Machine
+    ssh: Ssh
+    disk: Path
+
+
+@dataclass(frozen=True)
+class VmSize:
+    """What a machine has: processors, memory in MiB, disk in bytes."""
+
+    cpus: int = 2
+    memory_mib: int = 2048
+    disk_bytes: int = DEFAULT_SIZE
+
+
+@contextmanager
+def start_node(
+    runner: Runner, image: Path, seed: str, folder: Path, *, accel: Accel, size: VmSize
+) -> Iterator[VmNode]:
+    """Boot a copy of the disk image with a seed that also lets a key of our own in.
+
+    The copy lies in `folder` and is gone afterwards. Raises UserError for a bad image or
+    seed, VmError when the machine does not start.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix="node-", dir=folder))
+    try:
+        disk = prepare_disk(runner, image, work / "disk.raw", size.disk_bytes)
+        key = make_key(runner, work / "key")
+        write_seed(runner, disk, seed_files(seed, key.public))
+        config = VmConfig(disk=disk, memory_mib=size.memory_mib, cpus=size.cpus, accel=accel)
+        with Machine(runner, config) as machine:
+            ssh = Ssh(runner, work / "ssh", port=machine.ssh_port, key=key)
+            yield VmNode(machine, ssh, disk)
+    finally:
+        remove_tree(work)

@@ -1,0 +1,109 @@
+"""Places to build in: a snapshot of the project, and a cache that other tests share by links."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from builder.model.lock import Lock
+from tests.build.archives import PROJECT, Archives, broken_archives
+from tests.build.command import ROOMS, Place, copy_project
+
+_CHECKOUT = Path(__file__).parents[2]
+STAGES = ("tools", "base", "initrd", "root", "image")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Builds need root; the mark lets `-m` choose them."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.build)
+            if os.geteuid() != 0:
+                item.add_marker(pytest.mark.skip(reason="builds images: needs root"))
+
+
+@dataclass(frozen=True)
+class Warm:
+    """A finished build of profile cpu: its project (never changed), cache and files."""
+
+    place: Place
+    cache: Path
+
+    @property
+    def lock(self) -> Lock:
+        return Lock.model_validate_json(self.place.lock_file("cpu").read_text())
+
+    def newest(self, stage: str) -> Path:
+        """Return the result of a stage that the build has made or used."""
+        return max((self.cache / "stages" / stage).iterdir(), key=lambda path: path.stat().st_mtime)
+
+    def fill(self, cache: Path, stages: Iterable[str] = STAGES) -> None:
+        """Give another cache the packages and results of some stages, as hard links.
+
+        Nothing changes a file of the cache in place, so links are safe.
+        """
+        (cache / "debs").mkdir(parents=True)
+        for package in self.lock.packages:
+            name = f"{package.sha256}.deb"
+            _link(self.cache / "debs" / name, cache / "debs" / name)
+        for stage in stages:
+            (cache / "stages" / stage).mkdir(parents=True)
+            _link(self.newest(stage), cache / "stages" / stage)
+
+
+def _link(source: Path, target: Path) -> None:
+    same = source.stat().st_dev == target.parent.stat().st_dev
+    how = "--link" if same else "--reflink=auto"
+    subprocess.run(["cp", "--archive", how, "--", str(source), str(target)], check=True)
+
+
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Warm:
+    """Build profile cpu with the checkout's own cache (cold: a minute; warm: seconds)."""
+    place = Place(tmp_path_factory.mktemp("warm"))
+    copy_project(_CHECKOUT, place.project, link=False)
+    cache = _CHECKOUT / ".cache" / "imgbuild"
+    place.build(env={"IMGBUILD_CACHE": str(cache)}).done()
+    return Warm(place, cache)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """A project with the checkout's configuration and an empty cache; no lock."""
+    made = Place(tmp_path)
+    copy_project(_CHECKOUT, made.project, link=True)
+    shutil.rmtree(made.project / "config/locks", ignore_errors=True)
+    return made
+
+
+@pytest.fixture
+def built(tmp_path: Path, warm: Warm) -> Place:
+    """The project of the warm build, with its lock; the cache is empty: see `Warm.fill`."""
+    made = Place(tmp_path)
+    copy_project(warm.place.project, made.project, link=True)
+    return made
+
+
+@pytest.fixture(scope="session")
+def archives(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archives]:
+    """Tiny archives on the loopback interface, one good and the others broken."""
+    with broken_archives(tmp_path_factory.mktemp("archives")) as made:
+        yield made
+
+
+@pytest.fixture
+def tiny(place: Place) -> Place:
+    """A project whose every package is in the tiny archives."""
+    for room in ROOMS:
+        (place.project / room).unlink()
+        (place.project / room).mkdir()
+    for name, text in PROJECT.items():
+        place.write(name, text)
+    return place
