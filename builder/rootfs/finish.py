@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from builder.core.context import Context
+from builder.core.errors import UserError
 from builder.core.sandbox import Sandbox
 from builder.model.artifacts import Identity
 from builder.model.spec import Spec
@@ -31,6 +32,7 @@ def finish(context: Context, tools: Sandbox, spec: Spec, identity: Identity, roo
     lay_units(project, root)
     lay_imgnode(project, root)
     _identify(context, spec, identity, root)
+    _set_timezone(spec.profile.node.timezone, root)
     _enable_units(tools, root)
     context.runner.run(["chroot", root, "/usr/bin/python3", "-c", _COMPILE])
     declare_var(root)
@@ -58,6 +60,20 @@ def _identify(context: Context, spec: Spec, identity: Identity, root: Path) -> N
     (own / "image.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
     persist = context.project.image / "etc-persist.conf"
     (own / "etc-persist.conf").write_text(persist.read_text())
+
+
+def _set_timezone(name: str, root: Path) -> None:
+    """Link localtime(5); raises UserError when the image's tz database lacks the zone."""
+    zone = root / "usr/share/zoneinfo" / name
+    if not zone.is_file():
+        raise UserError(
+            f"profile: node.timezone: the tz database has no zone {name}",
+            hint="names are like Etc/UTC or Europe/Berlin",
+        )
+    link = root / "etc/localtime"
+    link.unlink(missing_ok=True)
+    link.symlink_to(f"../usr/share/zoneinfo/{name}")
+    (root / "etc/timezone").write_text(f"{name}\n")
 
 
 def _enable_units(tools: Sandbox, root: Path) -> None:

@@ -74,6 +74,13 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Warm:
     return Warm(place, cache)
 
 
+@pytest.fixture(autouse=True)
+def _room_on_the_disk(tmp_path: Path) -> Iterator[None]:
+    """Remove what a test has built: pytest would keep gigabytes."""
+    yield
+    shutil.rmtree(tmp_path, ignore_errors=True)
+
+
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     """A project with the checkout's configuration and an empty cache; no lock."""

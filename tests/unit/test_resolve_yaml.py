@@ -56,6 +56,7 @@ def test_plain_values(files: Files) -> None:
         ("just text\n", "is a single value, must be a map"),
         ("#" * ((1 << 20) + 1), "is larger than 1 MiB (hint: "),
     ],
+    ids=lambda value: repr(value)[:40],
 )
 def test_refused(files: Files, text: str | bytes, expected: str) -> None:
     (problem,) = problems(files, text)
