@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.build.archives import PROJECT, Archives, edit, site
 from tests.build.command import Place
+from tests.build.conftest import STAGES, Warm
 
 
 def _refused(place: Place, text: str, *words: str) -> None:
@@ -112,6 +113,17 @@ def test_damaged_package_in_the_cache(tiny: Place, archives: Archives) -> None:
     )
     assert not damaged.exists()
     tiny.nothing_half_written()
+
+
+def test_damaged_package_of_the_initrd(built: Place, warm: Warm) -> None:
+    """The initrd unpacks its packages itself, and checks them too."""
+    warm.fill(built.cache, [name for name in STAGES if name != "initrd"])
+    package = next(p for p in warm.lock.tree("initrd") if p.name == "kmod")
+    damaged = built.cache / "debs" / f"{package.sha256}.deb"
+    damaged.unlink()  # a link into another cache: not to be written through
+    damaged.write_bytes(b"not the package")
+    built.build().refused(f"{package.file_name}: SHA-256 is", "hint:", "build again")
+    built.nothing_half_written()
 
 
 def test_lock_that_is_no_lock(tiny: Place, archives: Archives) -> None:
