@@ -27,10 +27,7 @@ def cold(ours: Imgbuild, theirs: Mkosi, runs: int) -> list[Figure]:
         [mine.seconds for mine, _ in pairs],
         [other.seconds for _, other in pairs],
         1.0,
-        where={
-            "imgbuild, stages (some run at the same time)": spent(stages),
-            "processor time": _processor(pairs),
-        },
+        where={"imgbuild, stages (some run at the same time)": spent(stages)},
     )
     return [time, *_memory(pairs)]
 
@@ -98,15 +95,9 @@ def overlay(ours: Imgbuild, theirs: Mkosi, runs: int) -> list[Figure]:
             [mine.seconds for mine, _ in pairs],
             [other.seconds for _, other in pairs],
             0.5,
-            where={"imgbuild, stages": spent(stages), "processor time": _processor(pairs)},
+            where={"imgbuild, stages": spent(stages)},
         )
     ]
-
-
-def _processor(pairs: list[tuple[Measured, Measured]]) -> str:
-    """Return the processor seconds of both, which a busy machine distorts less."""
-    parts = {"imgbuild": [p[0].processor for p in pairs], "mkosi": [p[1].processor for p in pairs]}
-    return spent(parts)
 
 
 def ensure_images(ours: Imgbuild, theirs: Mkosi) -> None:

@@ -77,6 +77,8 @@ _LIMITS = "SizeMinBytes={size}\nSizeMaxBytes={size}\n"
 # The volatile overlay of systemd makes /etc writable, as ours is; /var persists in both.
 _WORDS = ("panic=10", "loglevel=4", "systemd.volatile=overlay", "systemd.firstboot=off")
 _FSTAB = "PARTLABEL=var /var ext4 nosuid,nodev,relatime 0 2\n"
+# cloud-init itself reads the seed, which our image does by a unit of its own.
+_SEED = "datasource: {NoCloud: {fs_label: CIDATA}}\n"
 # A root that is never changed need not be brought up to date at each boot.
 _FINALIZE = '#!/bin/sh\ntouch "$BUILDROOT/etc/.updated"\n'
 
@@ -138,14 +140,17 @@ def _write_extra(place: Place) -> None:
     for name in place.spec.profile.overlays:
         if name != "boot":
             lay_overlay(place.project.overlays / name, extra, values)
+    # How our image changes units and generators is our own work, not a setting of packages.
+    remove_tree(extra / "etc/systemd")
     (extra / "etc/fstab").write_text(_FSTAB)
+    (extra / "etc/cloud/cloud.cfg.d/60_bench.cfg").write_text(_SEED)
     _copy_units(place.project.units, extra / "usr/lib/systemd")
 
 
 def _copy_units(units: Path, target: Path) -> None:
     """Copy units and presets, without those that only our own root and /var need."""
-    for folder in ("system", "system-preset"):
-        (target / folder).mkdir(parents=True, exist_ok=True)
-        for path in (units / folder).iterdir():
-            if folder != "system" or not path.name.startswith("imgnode"):
-                shutil.copyfile(path, target / folder / path.name)
+    ours = shutil.ignore_patterns("imgnode*")
+    shutil.copytree(
+        units / "system", target / "system", symlinks=True, ignore=ours, dirs_exist_ok=True
+    )
+    shutil.copytree(units / "system-preset", target / "system-preset")

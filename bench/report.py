@@ -26,8 +26,8 @@ _METHOD = """
 
 - The same packages: those of profile `{profile}`, {count} by name, the same archives, and systemd
   from bookworm-backports in both images. The same service settings, too: presets, cloud-init,
-  SSH, network and journal configuration of our overlays. mkosi makes its own default initrd, with
-  our list of kernel modules.
+  SSH, network and journal configuration of our overlays, but not our changes to units and
+  generators. mkosi makes its own default initrd, with our list of kernel modules.
 - mkosi's disk: ESP, EROFS root (lz4hc, level 6) with dm-verity, unified kernel image, `cidata`,
   `var` made when the image is built (ours is made on first boot); `/etc` is writable through
   `systemd.volatile=overlay`. Ours has two root slots, boot counting and a state that persists.

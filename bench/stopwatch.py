@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,10 +16,9 @@ _LIMIT_S = 1800.0
 
 @dataclass(frozen=True)
 class Measured:
-    """One run: wall-clock and processor seconds, memory, and what the program printed."""
+    """One run: wall-clock seconds, memory, and what the program printed."""
 
     seconds: float
-    processor: float
     memory: Memory
     stdout: str
 
@@ -36,13 +34,7 @@ def measure(
     os.sync()
     with watch() as memory:
         words = [*memory.prefix, *argv]
-        started, spent = time.monotonic(), _children()
+        started = time.monotonic()
         done = runner.run(words, env=env, cwd=cwd, timeout_s=_LIMIT_S, called=str(argv[0]))
         seconds = time.monotonic() - started
-    return Measured(seconds, _children() - spent, memory.taken(), done.stdout)
-
-
-def _children() -> float:
-    """Return the processor seconds of all programs that have ended below this one."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    return Measured(seconds, memory.taken(), done.stdout)

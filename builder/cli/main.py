@@ -21,6 +21,7 @@ _COMMANDS = {
     "doctor": "builder.cli.doctor",
     "lock": "builder.cli.lock",
     "profiles": "builder.cli.profiles",
+    "seed": "builder.cli.seed",
     "show": "builder.cli.show",
 }
 

@@ -54,6 +54,14 @@ class Node(Closed):
     )
 
 
+class Gpu(Closed):
+    """The GPUs of the board, all alike; a seed's parallelism and memory are judged by them."""
+
+    model: Line = Field(description="name of the board, for people", examples=["A100-SXM4-80GB"])
+    count: Annotated[int, Field(ge=1, le=64)] = Field(description="GPUs in one node")
+    memory: Size = Field(description="memory of each GPU", examples=["80GiB"])
+
+
 class Profile(Closed):
     """What a node is: kernel, packages, features, partition sizes, defaults."""
 
@@ -64,3 +72,6 @@ class Profile(Closed):
     overlays: tuple[Name, ...] = Field(description="folders of overlays/, laid over in this order")
     disk: Disk
     node: Node
+    gpu: Gpu | None = Field(
+        None, description="GPUs, as `imgbuild seed check` and the node count them; none: no GPU"
+    )

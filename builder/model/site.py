@@ -9,6 +9,14 @@ from pydantic import Field
 from builder.model.base import Closed, Line, Word
 
 Fingerprint = Annotated[str, Field(pattern=r"^[0-9A-F]{40}$")]
+SshKey = Annotated[
+    str,
+    Field(
+        pattern=r"^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)"
+        r"|sk-ssh-ed25519@openssh\.com|sk-ecdsa-sha2-nistp256@openssh\.com)"
+        r" AAAA[A-Za-z0-9+/]+={0,3}( [^\r\n]*)?$"
+    ),
+]
 
 
 class Archive(Closed):
@@ -62,4 +70,8 @@ class Site(Closed):
     pins: tuple[Pin, ...] = Field((), description="APT preferences between the archives")
     proxy: Proxy = Proxy()
     ntp: tuple[Word, ...] = Field((), description="time servers; none: the image's default pool")
+    ssh_authorized_keys: tuple[SshKey, ...] = Field(
+        (),
+        description="public keys that every node of the site admits as admin, whatever its seed",
+    )
     alerts: Alerts = Alerts()

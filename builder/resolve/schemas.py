@@ -9,8 +9,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from builder.model.profile import Profile
+from builder.model.shapes import Shapes
 from builder.model.site import Site
 from builder.resolve.profiles import EXTENDS
+from imgnode import cloudkeys, inference
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,13 +23,15 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def json_schemas() -> dict[str, dict[str, Any]]:
-    """Return the JSON Schemas by the kind of file: `profile` and `site`.
+    """Return the JSON Schemas by the kind of file: `profile`, `site`, `seed`, `models`.
 
     No key of a profile is required, since another profile may set it.
     """
     return {
         "profile": {"$schema": _DIALECT, **_profile()},
         "site": {"$schema": _DIALECT, **Site.model_json_schema()},
+        "seed": {"$schema": _DIALECT, **_seed()},
+        "models": {"$schema": _DIALECT, **Shapes.model_json_schema()},
     }
 
 
@@ -53,3 +57,13 @@ def _profile() -> dict[str, Any]:
     parent = {"description": "the profile that this one is laid over", "type": "string"}
     schema["properties"] = {EXTENDS: parent, **schema["properties"]}
     return schema
+
+
+def _seed() -> dict[str, Any]:
+    return {
+        "title": "Seed",
+        "description": "user-data of one node: cloud-init's keys that the image acts on, and ours",
+        "type": "object",
+        "properties": {**cloudkeys.user_schema(), inference.KEY: inference.schema()},
+        "additionalProperties": False,
+    }

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import yaml
 
 from builder.core.errors import ConfigError
-from builder.resolve import strictyaml
 from builder.resolve.names import names_in
 from builder.resolve.problems import did_you_mean, problem, shown, unique
+from imgnode import strictyaml
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,8 +51,8 @@ def _read(project: Project, path: Path) -> object:
     text = _text(project, path)
     problems: list[str] = []
 
-    def report(line: int, fact: str, hint: str | None) -> None:
-        problems.append(problem(file, f"line {line}", fact, hint))
+    def report(refused: strictyaml.Refused) -> None:
+        problems.append(problem(file, f"line {refused.line}", refused.fact, refused.hint))
 
     try:
         value = strictyaml.parse(text, report)
@@ -89,15 +89,5 @@ def _text(project: Project, path: Path) -> str:
 
 def _syntax(file: str, text: str, error: yaml.YAMLError) -> str:
     """Return the problem line for text that is not YAML."""
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        line = error.problem_mark.line + 1
-        fact = error.problem or "is not YAML"
-        known = isinstance(error, strictyaml.Refusal)
-        hint = error.note if known else "check colons, quotes and indentation here and above"
-        return problem(file, f"line {line}", fact if known else f"is not YAML: {fact}", hint)
-    position = getattr(error, "position", None)
-    if isinstance(position, int) and position < len(text):
-        line = text.count("\n", 0, position) + 1
-        fact = f"the character U+{ord(text[position]):04X} is not allowed"
-        return problem(file, f"line {line}", fact, "remove it")
-    return problem(file, "", f"is not YAML: {error}")
+    line, fact, hint = strictyaml.explain(text, error)
+    return problem(file, f"line {line}" if line else "", fact, hint)

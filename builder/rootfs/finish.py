@@ -56,6 +56,7 @@ def _identify(context: Context, spec: Spec, identity: Identity, root: Path) -> N
         "site": spec.site_name,
         "alerts": spec.site.alerts.model_dump(),
         "var_min": spec.profile.disk.var_min,
+        "gpus": spec.profile.gpu.count if spec.profile.gpu else 0,
     }
     (own / "image.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
     persist = context.project.image / "etc-persist.conf"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.core.errors import UserError
 from builder.vm.gpt import SECTOR, find_partition
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping
 
     from builder.core.process import Runner
 
@@ -39,8 +41,8 @@ def prepare_disk(runner: Runner, image: Path, target: Path, size_bytes: int = DE
     return target
 
 
-def write_seed(runner: Runner, disk: Path, files: dict[str, str]) -> None:
-    """Fill the CIDATA partition of a raw disk with cloud-init `files` (name to text).
+def write_seed(runner: Runner, disk: Path, files: Mapping[str, str | bytes]) -> None:
+    """Fill the CIDATA partition of a raw disk with cloud-init `files` (name to content).
 
     The partition is formatted anew, so it holds these files and no others. Raises
     UserError when the disk has no such partition or a name is not a seed file's.
@@ -54,5 +56,8 @@ def write_seed(runner: Runner, disk: Path, files: dict[str, str]) -> None:
     form = ["mkfs.vfat", "-F", "12", "--invariant", "-n", _LABEL]
     place = f"--offset={part.offset // SECTOR}"
     runner.run([*form, place, disk, str(part.size // _KIB)])
-    for name, text in files.items():
-        runner.run(["mcopy", "-i", f"{disk}@@{part.offset}", "-", f"::{name}"], stdin=text)
+    with tempfile.TemporaryDirectory(dir=disk.parent) as folder:
+        for name, content in files.items():
+            file = Path(folder) / name
+            file.write_bytes(content.encode() if isinstance(content, str) else content)
+            runner.run(["mcopy", "-i", f"{disk}@@{part.offset}", file, f"::{name}"])

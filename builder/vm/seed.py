@@ -27,6 +27,12 @@ def seed_files(seed_yaml_text: str, authorized_key: str | None = None) -> dict[s
     return {"user-data": user_data, "meta-data": f"instance-id: imgbuild-{digest[:16]}\n"}
 
 
+def raw_files(user_data: bytes) -> dict[str, str | bytes]:
+    """Return `user-data` exactly as given, however bad, and a `meta-data` for it."""
+    digest = hashlib.sha256(user_data).hexdigest()
+    return {"user-data": user_data, "meta-data": f"instance-id: imgbuild-{digest[:16]}\n"}
+
+
 def _parsed(text: str) -> dict[str, Any]:
     if text.partition("\n")[0].rstrip() != _HEADER:
         raise UserError(f"seed: the first line is not {_HEADER!r}", hint=f"put {_HEADER} on line 1")

@@ -12,11 +12,11 @@ from builder.core.files import remove_tree
 from builder.vm.disk import DEFAULT_SIZE, prepare_disk, write_seed
 from builder.vm.machine import Machine
 from builder.vm.qemu import VmConfig
-from builder.vm.seed import seed_files
+from builder.vm.seed import raw_files, seed_files
 from builder.vm.ssh import Ssh, make_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from builder.core.process import Runner
     from builder.vm.qemu import Accel
@@ -26,11 +26,12 @@ DEFAULT_SEED = "#cloud-config\nhostname: demo\n"
 
 @dataclass(frozen=True)
 class VmNode:
-    """A started machine and the way into it; `disk` is its own raw disk."""
+    """A started machine and the way into it: `disk` is its own, `key` the public key let in."""
 
     machine: Machine
     ssh: Ssh
     disk: Path
+    key: str
 
 
 @dataclass(frozen=True)
@@ -44,22 +45,36 @@ class VmSize:
 
 @contextmanager
 def start_node(
-    runner: Runner, image: Path, seed: str, folder: Path, *, accel: Accel, size: VmSize
+    runner: Runner,
+    image: Path,
+    seed: str | bytes,
+    folder: Path,
+    *,
+    accel: Accel,
+    size: VmSize,
+    raw: bool = False,
 ) -> Iterator[VmNode]:
     """Boot a copy of the disk image with a seed that also lets a key of our own in.
 
-    The copy lies in `folder` and is gone afterwards. Raises UserError for a bad image or
-    seed, VmError when the machine does not start.
+    The copy lies in `folder` and is gone afterwards. With `raw` the seed is written as it
+    is, however bad, without the key. Raises UserError for a bad image or seed, VmError when
+    the machine does not start.
     """
     folder.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix="node-", dir=folder))
     try:
         disk = prepare_disk(runner, image, work / "disk.raw", size.disk_bytes)
         key = make_key(runner, work / "key")
-        write_seed(runner, disk, seed_files(seed, key.public))
+        write_seed(runner, disk, _files(seed, key.public, raw=raw))
         config = VmConfig(disk=disk, memory_mib=size.memory_mib, cpus=size.cpus, accel=accel)
         with Machine(runner, config) as machine:
             ssh = Ssh(runner, work / "ssh", port=machine.ssh_port, key=key)
-            yield VmNode(machine, ssh, disk)
+            yield VmNode(machine, ssh, disk, key.public)
     finally:
         remove_tree(work)
+
+
+def _files(seed: str | bytes, key: str, *, raw: bool) -> Mapping[str, str | bytes]:
+    if raw:
+        return raw_files(seed.encode() if isinstance(seed, str) else seed)
+    return seed_files(seed if isinstance(seed, str) else seed.decode(), key)

@@ -103,8 +103,10 @@ def test_nothing_is_imported_behind_the_back_of_these_tests() -> None:
 
 
 def test_the_nodes_package_stands_alone() -> None:
-    allowed = {*sys.stdlib_module_names, "imgnode"}
+    """PyYAML alone is let in, by one reader: seeds are YAML, and cloud-init brings it along."""
     for path in files("imgnode"):
+        allowed = {*sys.stdlib_module_names, "imgnode"}
+        allowed |= {"yaml"} if path.name == "strictyaml.py" else set()
         assert {name.split(".")[0] for name in imported(path)} <= allowed, path
 
 
@@ -137,10 +139,13 @@ def test_the_list_of_doors_is_up_to_date(door: str) -> None:
 
 
 def test_no_broad_except_that_swallows() -> None:
-    """`except BaseException` may tidy up, if its last word is a bare `raise`."""
+    """`except BaseException` may tidy up, if its last word is a bare `raise`.
+
+    The guard goes on after a fault of ours in judging a seed: it must not cost the boot.
+    """
     broad = {"Exception", "BaseException"}
     for path in files("builder", "imgnode"):
-        if path == ROOT / "builder/cli/main.py":
+        if path in (ROOT / "builder/cli/main.py", ROOT / "imgnode/guard.py"):
             continue
         for node in ast.walk(tree(path)):
             if not isinstance(node, ast.ExceptHandler):

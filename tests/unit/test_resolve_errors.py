@@ -25,9 +25,9 @@ def test_misspelt_extends_is_hinted(files: Files) -> None:
 
 
 def test_unknown_key_that_holds_a_map_is_blamed_on_its_file(files: Files) -> None:
-    files.profile(FILES["config/profiles/base.yaml"] + "gpu:\n  count: 8\n", "base")
+    files.profile(FILES["config/profiles/base.yaml"] + "board:\n  slots: 8\n", "base")
     (problem,) = files.problems()
-    assert problem.startswith("config/profiles/base.yaml: gpu: unknown key (hint: known keys: ")
+    assert problem.startswith("config/profiles/base.yaml: board: unknown key (hint: known keys: ")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from builder.resolve.schemas import schema_text
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("name", ["profile", "site"])
+@pytest.mark.parametrize("name", ["profile", "site", "seed", "models"])
 def test_the_files_are_fresh(name: str) -> None:
     path = ROOT / "config" / "schema" / f"{name}.json"
     fresh = path.is_file() and path.read_text(encoding="utf-8") == schema_text(name)
@@ -32,7 +32,18 @@ def test_site_schema_requires_archives() -> None:
     assert json_schemas()["site"]["required"] == ["description", "archives"]
 
 
+def test_seed_schema_is_closed_and_has_ours() -> None:
+    schema = json_schemas()["seed"]
+    assert schema["additionalProperties"] is False
+    assert {"hostname", "ssh_authorized_keys", "inference"} <= set(schema["properties"])
+
+
 def test_write_schemas_creates_the_folder(tmp_path: Path) -> None:
     written = write_schemas(Project(tmp_path))
-    assert [path.name for path in written] == ["profile.json", "site.json"]
+    assert [path.name for path in written] == [
+        "profile.json",
+        "site.json",
+        "seed.json",
+        "models.json",
+    ]
     assert written[0].read_text(encoding="utf-8") == schema_text("profile")

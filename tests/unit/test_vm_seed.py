@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from builder.core.errors import UserError
-from builder.vm.seed import seed_files
+from builder.vm.seed import raw_files, seed_files
 
 SEED = "#cloud-config\nhostname: gpu-07  # rack 3\nssh_authorized_keys:\n- ssh-ed25519 AAA a\n"
 KEY = "ssh-ed25519 BBB imgbuild"
@@ -55,3 +55,9 @@ def test_the_instance_follows_the_content() -> None:
 def test_what_is_no_seed_is_refused(text: str, fact: str) -> None:
     with pytest.raises(UserError, match=fact):
         seed_files(text, KEY)
+
+
+def test_raw_bytes_are_written_as_they_are() -> None:
+    files = raw_files(b"\x00\xff not a seed")
+    assert files["user-data"] == b"\x00\xff not a seed"
+    assert str(files["meta-data"]).startswith("instance-id: imgbuild-")

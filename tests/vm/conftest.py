@@ -71,8 +71,12 @@ def accel(runner: Runner, tmp_path_factory: pytest.TempPathFactory) -> Accel:
 def node(
     request: pytest.FixtureRequest, runner: Runner, image: Image, accel: Accel
 ) -> Iterator[VmNode]:
-    """Give a node that has just booted for the first time; each test module has its own."""
-    with start_node(runner, image.disk, SEED, FOLDER, accel=accel, size=VmSize()) as started:
+    """Give a node that has just booted for the first time; each test module has its own.
+
+    A module's NODE_SEED is its seed.
+    """
+    seed = getattr(request.module, "NODE_SEED", SEED)
+    with start_node(runner, image.disk, seed, FOLDER, accel=accel, size=VmSize()) as started:
         yield started
         if request.session.testsfailed:
             logs = ROOT / "out" / "failed-tests" / request.module.__name__

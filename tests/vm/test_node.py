@@ -92,6 +92,7 @@ def test_only_keys_open_ssh_and_root_is_locked(host: Host) -> None:
         "kbdinteractiveauthentication no",
         "permitrootlogin no",
         "maxauthtries 3",
+        "authorizedkeysfile .ssh/authorized_keys /etc/ssh/authorized_keys.d/%u",
     ):
         assert line in settings
     shadow = host.file("/etc/shadow").content_string.splitlines()

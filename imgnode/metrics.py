@@ -1,0 +1,38 @@
+"""The node's own metrics, as text files for the node exporter. All names stand here.
+
+A name is a promise to alerts and dashboards: it never changes its meaning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from imgnode.files import write_atomic
+
+FOLDER = Path("run/imgnode/metrics")
+SEED_ERROR = "imgnode_seed_error"
+CONFIG_ERRORS = "imgnode_config_errors"
+HELP: Mapping[str, str] = {
+    SEED_ERROR: "1 if the seed of this boot is missing or has a mistake, else 0.",
+    CONFIG_ERRORS: "Mistakes in the seed of this boot, by key.",
+}
+Samples = Mapping[tuple[tuple[str, str], ...], float]
+
+
+def write(name: str, metrics: Mapping[str, Samples], root: Path = Path("/")) -> None:
+    """Write gauges to NAME.prom: by metric, by its labels (pairs of name and value).
+
+    A metric without samples keeps its head, so that it is seen to be there.
+    """
+    lines = []
+    for metric, samples in metrics.items():
+        lines += [f"# HELP {metric} {HELP[metric]}", f"# TYPE {metric} gauge"]
+        for labels, value in samples.items():
+            pairs = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels)
+            lines.append(f"{metric}{{{pairs}}} {value:g}" if pairs else f"{metric} {value:g}")
+    write_atomic(root / FOLDER / f"{name}.prom", "\n".join(lines) + "\n")
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
