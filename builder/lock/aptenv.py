@@ -123,6 +123,8 @@ def _config(site: Site, folder: Path) -> str:
         f'Dir::State::status "{folder}/status";',
         'Dir::Etc::trustedparts "none";',
         'APT::Architecture "amd64"; APT::Architectures { "amd64"; };',
+        # APT counts itself as essential unless told of another package; a node has no APT.
+        'pkgCacheGen::ForceEssential "dpkg";',
         'APT::Install-Recommends "false"; APT::Sandbox::User "root";',
         'Acquire::Languages "none"; Acquire::Retries "3"; Acquire::http::Timeout "20";',
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,6 +18,11 @@ from tests.build.command import ROOMS, Place, copy_project
 
 _CHECKOUT = Path(__file__).parents[2]
 STAGES = ("tools", "base", "initrd", "root", "image")
+
+
+# A shell that starts tests in the background has them ignore SIGINT, and so would the builds
+# that are interrupted here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)
