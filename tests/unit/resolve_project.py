@@ -41,7 +41,7 @@ packages:
     "config/sites/debian.yaml": """
 description: a mirror
 archives:
-  - uri: https://deb.debian.org/debian
+  - uri: https://mirror.example.net/debian
     suites: [bookworm]
     keyring: debian-archive-keyring.gpg
 """,
