@@ -60,7 +60,7 @@ def command(
 
     The image itself stays as it is; the machine works on a copy.
     """
-    with session(debug=debug) as context:
+    with session(debug=debug, live=False) as context:
         disk = _disk(context, image)
         if check:
             _check(context, disk)

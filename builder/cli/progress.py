@@ -24,11 +24,11 @@ _MARKS = {"built": "built", "cached": "cached", "failed": "FAILED"}
 
 
 @contextmanager
-def sink(*, as_json: bool, debug: bool) -> Iterator[EventSink]:
+def sink(*, as_json: bool, debug: bool, live: bool = True) -> Iterator[EventSink]:
     """Give the sink that fits where the output goes; notes and progress go to stderr."""
     if as_json:
         yield _json_line
-    elif sys.stderr.isatty() and not debug:
+    elif live and sys.stderr.isatty() and not debug:
         view = _View()
         with Live(view, console=Console(stderr=True), refresh_per_second=8, transient=False):
             yield view.take

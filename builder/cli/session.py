@@ -15,11 +15,14 @@ from builder.core.process import Runner
 
 @contextmanager
 def session(
-    *, debug: bool = False, as_json: bool = False, no_cache: bool = False
+    *, debug: bool = False, as_json: bool = False, no_cache: bool = False, live: bool = True
 ) -> Iterator[Context]:
-    """Give the context of one command; programs that still run are ended with it."""
+    """Give the context of one command; programs that still run are ended with it.
+
+    `live` draws a list that changes; a command that hands over the terminal goes without.
+    """
     project = Project.find()
-    with sink(as_json=as_json, debug=debug) as emit:
+    with sink(as_json=as_json, debug=debug, live=live) as emit:
         runner = Runner(debug=(lambda line: emit(Note("debug", line))) if debug else None)
         try:
             yield Context(project, runner, Cache(project.cache, emit, fresh=no_cache), emit)
