@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import get_args
 from urllib.parse import unquote
 
 from builder.core.context import Context
@@ -35,8 +34,8 @@ def resolve_lock(context: Context, spec: Spec) -> Lock:
         apt.run("apt-get", "update", "-qq", "-o", "APT::Update::Error-Mode=any")
         archives = _archives(apt, spec)
         found: dict[str, LockedPackage] = {}
-        for tree in get_args(TreeName):
-            for package in _closure(apt, _requests(spec)[tree], tree):
+        for tree, names in _requests(spec).items():
+            for package in _closure(apt, names, tree):
                 known = found.get(package.file_name)
                 trees = (*known.trees, tree) if known else (tree,)
                 found[package.file_name] = package.model_copy(update={"trees": trees})

@@ -9,7 +9,7 @@ from pydantic import Field
 from builder.model.base import Closed
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-TreeName = Literal["image", "initrd", "tools"]
+TreeName = Literal["image", "initrd", "tools", "container"]
 
 
 class LockedPackage(Closed):
@@ -28,6 +28,23 @@ class LockedPackage(Closed):
     def file_name(self) -> str:
         """The name of the .deb in a local repository."""
         return f"{self.name}_{self.version.replace(':', '%3a')}_{self.arch}.deb"
+
+
+class LockedWheel(Closed):
+    """One wheel, named exactly."""
+
+    name: str = Field(description="normalised name (PEP 503)")
+    version: str
+    file_name: str
+    sha256: Sha256
+
+
+class LockedContainer(Closed):
+    """Where the container comes from, named exactly: an image by digest, or a recipe's wheels."""
+
+    source: str = Field(description="as the profile writes it")
+    digest: Sha256 | None = Field(None, description="of the manifest, or of the archive file")
+    wheels: tuple[LockedWheel, ...] = ()
 
 
 class LockedSuite(Closed):
@@ -54,6 +71,10 @@ class Lock(Closed):
     epoch: int = Field(description="SOURCE_DATE_EPOCH of builds: newest Release date")
     archives: tuple[LockedArchive, ...]
     packages: tuple[LockedPackage, ...]
+    container: LockedContainer | None = None
+    bundles: dict[str, tuple[LockedWheel, ...]] = Field(
+        default_factory=dict, description="for each model bundle, the wheels that it is made from"
+    )
 
     def tree(self, name: TreeName) -> tuple[LockedPackage, ...]:
         """Return the packages of one tree, in the lock's order (by name)."""

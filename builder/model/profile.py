@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import ByteSize, Field, field_validator
 
 from builder.model.base import MIB, Closed, Line, Name, PackageName, Size, Word
+from builder.model.container import Source
 
 
 class Kernel(Closed):
@@ -62,6 +63,30 @@ class Gpu(Closed):
     memory: Size = Field(description="memory of each GPU", examples=["80GiB"])
 
 
+class Serve(Closed):
+    """How the container runs on each node; the seed's `inference:` comes on top."""
+
+    port: Annotated[int, Field(ge=1, le=65535)] = Field(8000, description="published TCP port")
+    memory_percent: Annotated[int, Field(ge=10, le=100)] = Field(
+        90, description="share of the node's memory that the container may take"
+    )
+    cpus_reserved: Annotated[int, Field(ge=0, le=64)] = Field(
+        0, description="processors kept for the system"
+    )
+    shm: Size = Field(
+        ByteSize(8 << 30), description="size of /dev/shm in the container", examples=["8GiB"]
+    )
+    pids: Annotated[int, Field(ge=64)] = Field(8192, description="most processes and threads")
+    start_timeout_s: Annotated[int, Field(ge=60, le=14400)] = Field(
+        1800, description="seconds from the start to the first token before it counts as failed"
+    )
+    args: dict[str, bool | int | float | str] = Field(
+        default_factory=dict,
+        description="flags of vLLM by name without --, where the seed does not say otherwise",
+    )
+    env: dict[str, str] = Field(default_factory=dict, description="variables for the server")
+
+
 class Profile(Closed):
     """What a node is: kernel, packages, features, partition sizes, defaults."""
 
@@ -72,6 +97,15 @@ class Profile(Closed):
     overlays: tuple[Name, ...] = Field(description="folders of overlays/, laid over in this order")
     disk: Disk
     node: Node
+    container: Source | None = Field(
+        None,
+        description="the container image: recipe:NAME (image/containers/), docker://…@sha256:…, "
+        "or oci-archive:FILE; none: the operating system alone",
+    )
+    serve: Serve = Serve()
+    models: tuple[Name, ...] = Field(
+        (), description="model bundles that are part of every version, by name in image/models/"
+    )
     gpu: Gpu | None = Field(
         None, description="GPUs, as `imgbuild seed check` and the node count them; none: no GPU"
     )

@@ -9,6 +9,7 @@ from pydantic import Field
 from builder.model.base import Closed, Line, Word
 
 Fingerprint = Annotated[str, Field(pattern=r"^[0-9A-F]{40}$")]
+HttpAddress = Annotated[str, Field(pattern=r"^https?://[^\s/]+(/[^\s?#]*)?$")]
 SshKey = Annotated[
     str,
     Field(
@@ -62,6 +63,13 @@ class Alerts(Closed):
     receiver: str | None = Field(None, description="webhook address (Alertmanager v2 format)")
 
 
+class Wheels(Closed):
+    """Where Python wheels come from; neither: as the build host's own pip is set up."""
+
+    index: str | None = Field(None, description="address of the package index (PEP 503)")
+    extra_indexes: tuple[str, ...] = Field((), description="further indexes, such as PyTorch's")
+
+
 class Site(Closed):
     """Where a node is: archives and their keys, proxies, time servers, alert receiver."""
 
@@ -73,5 +81,14 @@ class Site(Closed):
     ssh_authorized_keys: tuple[SshKey, ...] = Field(
         (),
         description="public keys that every node of the site admits as admin, whatever its seed",
+    )
+    wheels: Wheels = Wheels()
+    releases: HttpAddress | None = Field(
+        None, description="release server; nodes fetch missing layers below ADDRESS/layers/"
+    )
+    models: HttpAddress | None = Field(
+        None,
+        description="mirror of models, laid out as Hugging Face serves them; none: nodes fetch no "
+        "models",
     )
     alerts: Alerts = Alerts()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from imgnode import cli, etc
+from imgnode.commands import status as status_command
 from imgnode.identity import Identity, read_identity
 from imgnode.process import Finished, run
 
@@ -199,8 +200,10 @@ def status(
     *words: str,
     blessed: bool = False,
 ) -> str:
-    monkeypatch.setattr(cli, "read_identity", lambda: identity)
-    monkeypatch.setattr(cli, "run", lambda *_, **__: Finished(0 if blessed else 3, "", ""))
+    monkeypatch.setattr(status_command, "read_identity", lambda: identity)
+    monkeypatch.setattr(
+        status_command, "run", lambda *_, **__: Finished(0 if blessed else 3, "", "")
+    )
     cli.main(["status", *words])
     return capsys.readouterr().out
 

@@ -9,6 +9,7 @@ import pytest
 
 from builder.rootfs.overlay import lay_overlay
 from imgnode import cli, guard, metrics
+from imgnode.commands import model, status
 from imgnode.identity import Identity
 from imgnode.nodeconfig import NodeConfig, SeedError, read_errors, read_node, write_node
 from tests.unit import fakes
@@ -25,9 +26,10 @@ def call(
     errors: tuple[SeedError, ...] = (),
 ) -> str:
     identity = Identity("imgbuild-cpu", "1.2", "ab" * 32, None, None)
-    monkeypatch.setattr(cli, "read_identity", lambda: identity)
-    monkeypatch.setattr(cli, "read_node", lambda: config)
-    monkeypatch.setattr(cli, "read_errors", lambda: list(errors))
+    monkeypatch.setattr(status, "read_identity", lambda: identity)
+    monkeypatch.setattr(status, "read_node", lambda: config)
+    monkeypatch.setattr(model, "read_node", lambda: config)
+    monkeypatch.setattr(status, "read_errors", lambda: list(errors))
     cli.main(list(words))
     return capsys.readouterr().out
 

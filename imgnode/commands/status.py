@@ -1,0 +1,54 @@
+"""`imgnode status`: which image runs, and on what state."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+
+from imgnode.commands.group import Commands
+from imgnode.identity import Identity, read_identity
+from imgnode.nodeconfig import NodeConfig, SeedError, read_errors, read_node
+from imgnode.process import run
+
+
+def add(commands: Commands) -> None:
+    """Add the subcommand."""
+    status = commands.add_parser("status", help="which image runs, and on what state")
+    status.add_argument("--json", action="store_true", help="for machines")
+    status.set_defaults(run=_status)
+
+
+def _status(arguments: argparse.Namespace) -> None:
+    identity = read_identity()
+    errors = read_errors()
+    if arguments.json:
+        told = {**asdict(identity), "seed_errors": [asdict(error) for error in errors]}
+        print(json.dumps(told, indent=1))
+        return
+    print(f"image    {identity.image_id} {identity.version}")
+    print(f"root     verity {identity.root_hash[:16]}…")
+    print(f"boot     {_verdict(identity)}")
+    if identity.var_degraded:
+        print(f"var      VOLATILE: {identity.var_degraded}")
+    _print_seed(read_node(), errors)
+
+
+def _print_seed(node: NodeConfig | None, errors: list[SeedError]) -> None:
+    if node is None:
+        return
+    if not errors:
+        print(f"seed     good ({node.device})")
+        return
+    for error in errors:
+        print(f"seed     BAD: {error.text}")
+    kept = f"; also from there: {', '.join(node.replaced)}" if node.replaced else ""
+    print(f"config   from the {node.source}{kept}")
+
+
+def _verdict(identity: Identity) -> str:
+    """Say whether this version has been blessed (systemd-bless-boot.service(8))."""
+    if identity.tries is None:
+        return "good"
+    blessed = run(["systemctl", "is-active", "--quiet", "systemd-bless-boot.service"], timeout_s=10)
+    return "good since this boot" if blessed.rc == 0 else f"on trial {identity.tries}"
