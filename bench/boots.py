@@ -15,7 +15,7 @@ from builder.core.files import remove_tree
 from builder.vm.disk import DEFAULT_SIZE, prepare_disk, write_seed
 from builder.vm.errors import VmError
 from builder.vm.machine import Machine
-from builder.vm.qemu import VmConfig
+from builder.vm.qemu import SSH_PORT, VmConfig
 from builder.vm.seed import seed_files
 from builder.vm.ssh import Ssh, make_key
 
@@ -90,7 +90,7 @@ def _boot(place: Place, image: Path) -> Boots:
     began = time.monotonic()
     with Machine(place.runner, VmConfig(disk=disk)) as machine:
         first = _parts(machine, began, 0)
-        ssh = Ssh(place.runner, place.vm / "ssh", port=machine.ssh_port, key=key)
+        ssh = Ssh(place.runner, place.vm / "ssh", port=machine.ports[SSH_PORT], key=key)
         _idle(ssh)
         machine.poweroff(_LIMIT_S)
         ssh.known_hosts.unlink(missing_ok=True)  # mkosi's image makes new host keys at each boot

@@ -8,20 +8,22 @@ from __future__ import annotations
 import fcntl
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from builder.containers.payload import build_payload
 from builder.core.context import Context
 from builder.core.errors import UserError
-from builder.core.files import copy_sparse, remove_tree
+from builder.core.files import copy_sparse, link_or_copy, remove_tree
 from builder.core.hashing import sha256_tree, sha256_value
 from builder.core.mounts import enter_private_mounts
 from builder.disk.image import MANIFEST, build_files
 from builder.initrd.build import build_initrd
 from builder.lock.fetch import fetch
+from builder.lock.wheels import fetch_wheels
 from builder.model.artifacts import Identity, Manifest
 from builder.model.lock import Lock
 from builder.model.spec import Spec
@@ -30,6 +32,7 @@ from builder.rootfs.seal import build_root
 from builder.tools.tree import build_tools
 
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
+LAYERS = "layers"  # in the output folder, as on a release server
 _LABEL_MAX = 36  # characters of a GPT partition name
 
 
@@ -67,20 +70,33 @@ def identify(context: Context, spec: Spec, lock: Lock, version: str | None) -> I
     return identity
 
 
-def build_image(context: Context, spec: Spec, lock: Lock, identity: Identity, out: Path) -> Built:
+def build_image(
+    context: Context,
+    spec: Spec,
+    lock: Lock,
+    identity: Identity,
+    out: Path,
+    *,
+    carry_layers: bool = True,
+) -> Built:
     """Build the image and put its files into `out`, which appears complete or not at all.
 
+    Without `carry_layers` the disk image names its layers but does not bring them along.
     Raises UserError for everything the user or the build host can mend.
     """
     _check_out(out)
     enter_private_mounts(context.runner)
     context.cache.sweep()
     fetch(context, spec, lock)
+    fetch_wheels(context, spec, lock)
     tools = build_tools(context, lock)
     base, base_key = build_base(context, tools, lock)
+    made = build_payload(context, tools, spec, lock)
     with ThreadPoolExecutor() as pool:
         try:
-            root_job = pool.submit(build_root, context, tools, spec, identity, base, base_key)
+            root_job = pool.submit(
+                build_root, context, tools, spec, identity, made.payload, base, base_key
+            )
             initrd_job = pool.submit(build_initrd, context, tools, spec, lock, base)
             root, root_key = root_job.result()
             initrd, initrd_key = initrd_job.result()
@@ -88,9 +104,12 @@ def build_image(context: Context, spec: Spec, lock: Lock, identity: Identity, ou
             context.runner.close()
             raise
     keys = {"base": base_key, "root": root_key, "initrd": initrd_key}
-    made = build_files(context, tools, spec, lock, identity, root, initrd, keys)
-    manifest = Manifest.model_validate_json((made / MANIFEST).read_text())
-    return Built(out, manifest, _deliver(context, made, out))
+    carried = tuple(made.paths.values()) if carry_layers else ()
+    folder = build_files(
+        context, tools, spec, lock, identity, root, initrd, made.payload, carried, keys
+    )
+    manifest = Manifest.model_validate_json((folder / MANIFEST).read_text())
+    return Built(out, manifest, _deliver(context, folder, tuple(made.paths.values()), out))
 
 
 def _shape(context: Context, spec: Spec, lock: Lock) -> str:
@@ -100,8 +119,8 @@ def _shape(context: Context, spec: Spec, lock: Lock) -> str:
     return sha256_value([resolved, lock.model_dump(), [sha256_tree(room) for room in rooms]])
 
 
-def _deliver(context: Context, made: Path, out: Path) -> bool:
-    """Copy the image's files to `out`; tell whether there was anything to do."""
+def _deliver(context: Context, made: Path, layers: Sequence[Path], out: Path) -> bool:
+    """Copy the image's files and its `layers` to `out`; tell whether there was anything to do."""
     with (context.cache.root / "locks" / f"out-{sha256_value(str(out))}").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two builds may have the same output folder
         if not context.cache.fresh and _holds(out, (made / MANIFEST).read_text()):
@@ -109,6 +128,9 @@ def _deliver(context: Context, made: Path, out: Path) -> bool:
         with _appearing(out) as folder:
             for artifact in sorted(made.glob("[!.]*")):
                 copy_sparse(context.runner, artifact, folder / artifact.name)
+            for layer in layers:
+                (folder / LAYERS).mkdir(exist_ok=True)
+                link_or_copy(context.runner, layer, folder / LAYERS / layer.name)
     return True
 
 
@@ -118,6 +140,7 @@ def _holds(out: Path, manifest: str) -> bool:
             return False
         held = Manifest.model_validate_json(manifest)
         sizes = {held.disk.name: held.disk.bytes} | {a.name: a.bytes for a in held.artifacts}
+        sizes |= {f"{LAYERS}/{file.name}": file.bytes for file in held.payload.files}
         return all((out / name).stat().st_size == size for name, size in sizes.items())
     except OSError:
         return False

@@ -22,12 +22,17 @@ _DTYPES = ("auto", "half", "float16", "bfloat16", "float", "float32")
 _QUANTIZATIONS = (
     "awq",
     "awq_marlin",
-    "bitsandbytes",
     "compressed-tensors",
     "fp8",
     "gptq",
     "gptq_marlin",
+    "inc",
     "modelopt",
+    "modelopt_fp4",
+    "moe_wna16",
+    "mxfp4",
+    "mxfp8",
+    "quark",
 )
 
 

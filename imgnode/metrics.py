@@ -13,9 +13,25 @@ from imgnode.files import write_atomic
 FOLDER = Path("run/imgnode/metrics")
 SEED_ERROR = "imgnode_seed_error"
 CONFIG_ERRORS = "imgnode_config_errors"
+LAYER_FILES = "imgnode_layer_files"
+LAYERS_MISSING = "imgnode_layers_missing"
+LAYERS_CORRUPT = "imgnode_layers_corrupt"
+LAYER_BYTES = "imgnode_layer_bytes"
+SERVE_STATE = "imgnode_serve_state"
+SERVE_FALLBACK = "imgnode_serve_config_fallback"
+SERVE_STARTS_FAILED = "imgnode_serve_starts_failed"
+MODEL_READY = "imgnode_model_ready_seconds"
 HELP: Mapping[str, str] = {
     SEED_ERROR: "1 if the seed of this boot is missing or has a mistake, else 0.",
     CONFIG_ERRORS: "Mistakes in the seed of this boot, by key.",
+    LAYER_FILES: "Layer files that belong to this version.",
+    LAYERS_MISSING: "Layer files of this version that are not mounted, the corrupt ones aside.",
+    LAYERS_CORRUPT: "Layer files of this version that are damaged and could not be replaced.",
+    LAYER_BYTES: "Bytes of all files in the layer store, those of other versions too.",
+    SERVE_STATE: "1 for the state that the inference service is in, 0 for the others.",
+    SERVE_FALLBACK: "1 while the last good config is served, not the wanted one, else 0.",
+    SERVE_STARTS_FAILED: "Starts of the wanted config that failed since it last came up.",
+    MODEL_READY: "Seconds from the start of the service to its first token, this start.",
 }
 Samples = Mapping[tuple[tuple[str, str], ...], float]
 

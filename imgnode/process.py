@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -16,20 +17,49 @@ class Finished:
     stderr: str
 
 
-def run(argv: Sequence[str], *, timeout_s: float) -> Finished:
-    """Run a program to its end, standard input closed. Never raises for what it does."""
+class Child:
+    """A program that runs beside us, its output being ours."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+
+    def wait(self, *, timeout_s: float) -> int | None:
+        """Return the exit code, or None when it still runs after so many seconds."""
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.kill()
+
+
+def start(argv: Sequence[str], *, env: Mapping[str, str]) -> Child:
+    """Start a program with `env` on top of our environment, input closed. Raises OSError."""
+    return Child(subprocess.Popen(argv, stdin=subprocess.DEVNULL, env={**_own(), **env}))
+
+
+def run(argv: Sequence[str], *, timeout_s: float, stdin: str = "") -> Finished:
+    """Run a program to its end; its input is `stdin` alone. Never raises for what it does."""
     try:
         done = subprocess.run(
             argv,
-            stdin=subprocess.DEVNULL,
+            input=stdin,
             capture_output=True,
             text=True,
             errors="replace",
             timeout=timeout_s,
             check=False,
+            env=_own(),
         )
     except subprocess.TimeoutExpired:
         return Finished(124, "", f"{argv[0]}: no end after {timeout_s:g} s")
     except (FileNotFoundError, PermissionError) as error:
         return Finished(127, "", f"{argv[0]}: {error.strerror}")
     return Finished(done.returncode, done.stdout, done.stderr)
+
+
+def _own() -> dict[str, str]:
+    """Return our environment without the socket on which systemd listens to us alone."""
+    return {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from builder.cli import options
+from builder.cli.ask import MEMORY_MIB, demo_seed, show_answer
 from builder.cli.session import session
 from builder.core.context import Context
 from builder.core.errors import UserError
@@ -32,7 +33,7 @@ _STATUS = "imgnode status; echo; systemctl --failed --no-pager --quiet; systemd-
     help="image folder or disk file; default: the newest below out/",
 )
 @click.option("--seed", type=click.Path(path_type=Path), help="cloud-config file of the node")
-@click.option("--memory", default=2048, show_default=True, help="MiB")
+@click.option("--memory", type=int, help="MiB; default: 2048, with --ask 6144")
 @click.option("--cpus", default=2, show_default=True)
 @click.option(
     "--accel",
@@ -42,16 +43,18 @@ _STATUS = "imgnode status; echo; systemctl --failed --no-pager --quiet; systemd-
     help="auto boots something tiny to see whether KVM works",
 )
 @click.option("--status", is_flag=True, help="wait until the node is up, show it, power it off")
+@click.option("--ask", metavar="QUESTION", help="wait until the node serves, print its answer")
 @click.option("--check", is_flag=True, help="run the boot tests against the image")
 @click.option("--keep", type=click.Path(path_type=Path), help="folder for the logs of a failure")
 @options.debug
 def command(
     image: Path | None,
     seed: Path | None,
-    memory: int,
+    memory: int | None,
     cpus: int,
     accel: str,
     status: bool,
+    ask: str | None,
     check: bool,
     keep: Path | None,
     debug: bool,
@@ -65,16 +68,19 @@ def command(
         if check:
             _check(context, disk)
             return
-        text = _seed_text(seed)
         chosen = _accel(context, accel)
+        text = _seed_text(seed, DEFAULT_SEED if ask is None else demo_seed(chosen))
         folder = context.cache.root / "vm"
-        size = VmSize(cpus=cpus, memory_mib=memory)
+        megabytes = memory or (MEMORY_MIB if ask else VmSize.memory_mib)
+        size = VmSize(cpus=cpus, memory_mib=megabytes)
         logs = keep or context.project.out / "failed-boot"
         with (
             start_node(context.runner, disk, text, folder, accel=chosen, size=size) as node,
             keeping(node.machine, node.ssh, logs),
         ):
-            if status:
+            if ask:
+                show_answer(context, node, ask)
+            elif status:
                 _show_status(context, node)
             else:
                 _console(node)
@@ -95,9 +101,9 @@ def _disk(context: Context, image: Path | None) -> Path:
     return disk.absolute()
 
 
-def _seed_text(seed: Path | None) -> str:
+def _seed_text(seed: Path | None, default: str) -> str:
     if seed is None:
-        return DEFAULT_SEED
+        return default
     try:
         return seed.read_text()
     except (OSError, UnicodeDecodeError) as error:

@@ -23,6 +23,11 @@ from builder.resolve import resolve
 @click.option("--out", type=click.Path(path_type=Path), help="folder for the image's files")
 @click.option("--version", metavar="VERSION", help="default: day of the lock and a digest")
 @click.option("--no-cache", is_flag=True, help="make every stage anew")
+@click.option(
+    "--without-container",
+    is_flag=True,
+    help="leave the container's layers out of disk.raw; nodes fetch them from the release server",
+)
 @click.option("--locked", is_flag=True, help="refuse to make a lock where there is none")
 @options.as_json
 @options.debug
@@ -32,6 +37,7 @@ def command(
     out: Path | None,
     version: str | None,
     no_cache: bool,
+    without_container: bool,
     locked: bool,
     as_json: bool,
     debug: bool,
@@ -47,7 +53,9 @@ def command(
         identity = identify(context, spec, lock, version)
         target = (out or context.project.out / profile / identity.version).absolute()
         freshness = Freshness(context, spec, lock)
-        built = build_image(context, spec, lock, identity, target)
+        built = build_image(
+            context, spec, lock, identity, target, carry_layers=not without_container
+        )
         for line in freshness.answer() if built.changed else ():
             context.emit(Note("info", f"newer packages are there: {line} (imgbuild lock)"))
         if as_json:

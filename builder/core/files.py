@@ -78,3 +78,11 @@ def copy_own(source: Path, target: Path) -> None:
 def copy_sparse(runner: Runner, source: Path, target: Path) -> None:
     """Copy a file, sharing its blocks where the file system can, and keeping its holes."""
     runner.run(["cp", "--sparse=always", "--reflink=auto", "--", source, target])
+
+
+def link_or_copy(runner: Runner, source: Path, target: Path) -> None:
+    """Give a read-only file a second name, or copy it where that is another file system."""
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        copy_sparse(runner, source, target)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from builder.core.hashing import sha256_file
 from builder.core.process import Finished, Runner
 
 
@@ -50,6 +51,10 @@ class Sandbox:
         for path in write:
             words += ["--dev-bind" if privileged else "--bind", path, path]
         return self.runner.run([*words, "--", *argv], env=env, stdin=stdin, called=str(argv[0]))
+
+    def digest(self, *files: str) -> list[str]:
+        """Return digests of files of the tree, for keys of what depends on these alone."""
+        return [sha256_file(self.tools / name) for name in files]
 
     def _frame(self, *, privileged: bool) -> list[str | Path]:
         words: list[str | Path] = ["bwrap", "--die-with-parent", "--unshare-net", "--unshare-ipc"]

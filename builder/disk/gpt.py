@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from jinja2 import Environment, StrictUndefined
 from builder.core.context import Context
 from builder.core.errors import UserError
 from builder.core.sandbox import Sandbox
+from builder.disk.var import VarImage, build_var
 from builder.model.artifacts import DiskImage, Identity, Partition, RootImage
 from builder.model.base import MIB
 from builder.model.spec import Spec
@@ -21,6 +23,7 @@ from builder.model.spec import Spec
 _NAMESPACE = uuid.UUID("9b1c7d0e-52aa-4d5f-8f0e-3a4d6e8b7c21")
 _BOOT_LOADER = "usr/lib/systemd/boot/efi/systemd-bootx64.efi"
 _TRIES = 3
+_VAR = "50-var.conf.j2"
 
 
 def build_disk(
@@ -30,17 +33,22 @@ def build_disk(
     identity: Identity,
     root: RootImage,
     uki: Path,
+    layers: Sequence[Path],
     target: Path,
 ) -> DiskImage:
     """Write the disk image to `target` with systemd-repart(8); return its description.
 
-    Raises UserError when the ESP cannot hold two UKIs.
+    With `layers`, the files of the layer store, it has a `var` partition that holds them;
+    without, a node makes one. Raises UserError when the ESP cannot hold two UKIs.
     """
     _check_esp(spec, uki)
     with context.cache.workspace("disk") as work:
         esp, definitions = work / "esp", work / "repart.d"
         _fill_esp(context, tools, identity, uki, esp)
-        _write_definitions(context, spec, identity, root, esp, definitions)
+        var = None
+        if layers:
+            var = build_var(context, tools, layers, identity.epoch, work / "var.ext4")
+        _write_definitions(context, spec, identity, root, esp, var, definitions)
         table = tools.run(
             [
                 "systemd-repart",
@@ -60,7 +68,7 @@ def build_disk(
                 "SYSTEMD_REPART_MKFS_OPTIONS_VFAT": "--invariant",
             },
         ).stdout
-    return _described(json.loads(table), identity, root, target)
+        return _described(json.loads(table), identity, root, var, target)
 
 
 def verity_slot_bytes(root_slot: int) -> int:
@@ -95,7 +103,13 @@ def _fill_esp(context: Context, tools: Sandbox, identity: Identity, uki: Path, e
 
 
 def _write_definitions(
-    context: Context, spec: Spec, identity: Identity, root: RootImage, esp: Path, folder: Path
+    context: Context,
+    spec: Spec,
+    identity: Identity,
+    root: RootImage,
+    esp: Path,
+    var: VarImage | None,
+    folder: Path,
 ) -> None:
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)  # noqa: S701
     values = {
@@ -106,17 +120,25 @@ def _write_definitions(
         "root_uuid": str(uuid.UUID(root.root_hash[:32])),
         "verity_uuid": str(uuid.UUID(root.root_hash[32:])),
         "verity_bytes": verity_slot_bytes(spec.profile.disk.root),
+        "var": var,
+        "var_uuid": str(uuid.uuid5(_NAMESPACE, f"{identity.stem}/var")),
     }
     folder.mkdir()
     for template in sorted((context.project.image / "repart.d").glob("*.conf.j2")):
+        if template.name == _VAR and var is None:
+            continue
         text = environment.from_string(template.read_text()).render(values)
         (folder / template.stem).write_text(text)
 
 
 def _described(
-    table: list[dict[str, Any]], identity: Identity, root: RootImage, disk: Path
+    table: list[dict[str, Any]],
+    identity: Identity,
+    root: RootImage,
+    var: VarImage | None,
+    disk: Path,
 ) -> DiskImage:
-    """Describe the partitions, and compare the slots with their sources.
+    """Describe the partitions, and compare the slots and `var` with their sources.
 
     repart only warns when a copy fails, and ends well with an empty slot.
     """
@@ -125,11 +147,13 @@ def _described(
         source = None
         if row["label"] == identity.stem:
             source = root.verity if row["type"].endswith("-verity") else root.erofs
-            if not _same_bytes(source, disk, row["offset"]):
-                raise UserError(
-                    f"{disk}: partition {row['label']} ({row['type']}) is not what was written",
-                    hint="the disk under the cache folder is full or failing",
-                )
+        elif row["type"] == "var":
+            source = var.path if var else None
+        if source and not _same_bytes(source, disk, row["offset"]):
+            raise UserError(
+                f"{disk}: partition {row['label']} ({row['type']}) is not what was written",
+                hint="the disk under the cache folder is full or failing",
+            )
         partitions.append(
             Partition(
                 label=row["label"],
@@ -137,7 +161,7 @@ def _described(
                 uuid=row["uuid"],
                 offset=row["offset"],
                 bytes=row["raw_size"],
-                source=source.name if source else None,
+                source=source.name if source and row["type"] != "var" else None,
             )
         )
     return DiskImage(name=disk.name, bytes=disk.stat().st_size, partitions=tuple(partitions))

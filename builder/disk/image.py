@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from builder.model.artifacts import (
     Manifest,
     RootImage,
 )
+from builder.model.container import Payload
 from builder.model.lock import Lock
 from builder.model.spec import Spec
 
@@ -34,15 +36,21 @@ def build_files(
     identity: Identity,
     root: RootImage,
     initrd: Path,
+    payload: Payload,
+    layers: Sequence[Path],
     keys: dict[str, str],
 ) -> Path:
-    """Return the folder that holds every file of the image; `keys` are the parts' stage keys."""
+    """Return the folder that holds every file of the image; `keys` are the parts' stage keys.
+
+    `layers` are the files of the layer store that the disk image brings along.
+    """
     inputs = {
         "parts": keys,
         "lock": lock.digest_inputs("tools"),
         "spec": spec.profile.disk.model_dump(mode="json"),
         "cmdline": kernel_command_line(spec, root),
         "esp": sha256_tree(context.project.image / "esp"),
+        "layers": sorted(path.name for path in layers),
         "repart": sha256_tree(context.project.image / "repart.d"),
     }
     stage = Stage("image", inputs, Path(__file__).parent)
@@ -54,8 +62,9 @@ def build_files(
         build_uki(context, tools, spec, identity, root, initrd, folder / "uki.efi")
         artifacts = _artifacts(folder)
         target = folder / "disk.raw"
-        disk = build_disk(context, tools, spec, identity, root, folder / "uki.efi", target)
-        manifest = _manifest(spec, lock, identity, root, keys, disk, artifacts)
+        uki = folder / "uki.efi"
+        disk = build_disk(context, tools, spec, identity, root, uki, layers, target)
+        manifest = _manifest(spec, lock, identity, root, payload, keys, disk, artifacts)
         write_atomic(folder / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
         for path in folder.iterdir():
             path.chmod(0o444)
@@ -68,6 +77,7 @@ def _manifest(
     lock: Lock,
     identity: Identity,
     root: RootImage,
+    payload: Payload,
     keys: dict[str, str],
     disk: DiskImage,
     artifacts: tuple[Artifact, ...],
@@ -83,6 +93,7 @@ def _manifest(
         root_bytes=root.erofs.stat().st_size,
         root_slot_bytes=int(spec.profile.disk.root),
         inputs=keys,
+        payload=payload,
         disk=disk,
         artifacts=artifacts,
         packages=tuple(

@@ -11,23 +11,28 @@ from builder.core.context import Context
 from builder.core.errors import UserError
 from builder.core.hashing import sha256_value
 from builder.lock.aptenv import AptEnv, prepare
+from builder.lock.outside import lock_bundles, lock_container, outside_digest
 from builder.model.lock import Lock, LockedArchive, LockedPackage, LockedSuite, TreeName
 from builder.model.spec import Spec
 
 _LINE = re.compile(r"'(?P<url>[^']+)' (?P<file>\S+) (?P<size>\d+) SHA256:(?P<sha256>[0-9a-f]{64})")
 
+_ESSENTIAL = "?essential"
+_MERGED = "usr-is-merged"  # or mmdebstrap makes one of its own, which no lock names
+
 
 def request_digest(spec: Spec) -> str:
-    """Return the digest of everything that decides which packages a lock names."""
+    """Return the digest of everything that decides which packages of the root a lock names."""
     archives = [a.model_dump(exclude={"keyring"}) for a in spec.site.archives]
     pins = [pin.model_dump() for pin in spec.site.pins]
-    return sha256_value([_requests(spec), archives, pins])
+    return sha256_value([_root_requests(spec), archives, pins])
 
 
 def resolve_lock(context: Context, spec: Spec) -> Lock:
     """Ask the site's archives for the newest fitting version of every package.
 
-    Raises UserError when an archive cannot be reached or trusted, or a package is missing.
+    Wheels and container images are locked as well. Raises UserError when an archive cannot
+    be reached or trusted, or a package is missing.
     """
     with context.cache.workspace("lock") as work:
         apt = prepare(context.runner, spec.site, context.project.sites, work / "apt")
@@ -40,6 +45,9 @@ def resolve_lock(context: Context, spec: Spec) -> Lock:
                 trees = (*known.trees, tree) if known else (tree,)
                 found[package.file_name] = package.model_copy(update={"trees": trees})
     return Lock(
+        outside=outside_digest(spec),
+        container=lock_container(context, spec),
+        bundles=lock_bundles(context, spec),
         profile=spec.profile_name,
         site=spec.site_name,
         request=request_digest(spec),
@@ -50,11 +58,17 @@ def resolve_lock(context: Context, spec: Spec) -> Lock:
 
 
 def _requests(spec: Spec) -> dict[TreeName, list[str]]:
-    essential = "?essential"
+    requests = _root_requests(spec)
+    if spec.recipe:
+        requests["container"] = [_ESSENTIAL, _MERGED, *spec.recipe.packages]
+    return requests
+
+
+def _root_requests(spec: Spec) -> dict[TreeName, list[str]]:
     return {
-        "image": [essential, *spec.packages],
+        "image": [_ESSENTIAL, *spec.packages],
         "initrd": list(spec.initrd.packages),
-        "tools": [essential, *spec.tools],
+        "tools": [_ESSENTIAL, *spec.tools],
     }
 
 

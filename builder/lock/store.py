@@ -12,6 +12,7 @@ from builder.core.errors import UserError
 from builder.core.files import write_atomic
 from builder.core.process import Runner
 from builder.lock.mirror import base_addresses
+from builder.lock.outside import outside_digest
 from builder.lock.resolver import release_date, request_digest
 from builder.model.lock import Lock
 from builder.model.spec import Spec
@@ -27,7 +28,8 @@ def write_lock(path: Path, lock: Lock) -> None:
 def read_lock(path: Path, spec: Spec) -> Lock:
     """Return the lock in `path`, known to fit `spec`.
 
-    Raises UserError when the file is damaged, or was made for other packages.
+    For a spec without a container a lock with one fits too, less the container. Raises
+    UserError when the file is damaged, or was made for other packages.
     """
     relock = f"imgbuild lock --profile {spec.profile_name} --site {spec.site_name}"
     try:
@@ -38,6 +40,15 @@ def read_lock(path: Path, spec: Spec) -> Lock:
     if lock.request != request_digest(spec):
         raise UserError(
             f"{path}: the lock is for other packages, archives or pins than profile "
+            f"{spec.profile_name} and site {spec.site_name} ask for",
+            hint=f"lock anew: {relock}",
+        )
+    outside = outside_digest(spec)
+    if outside is None:
+        return lock.without_container()
+    if lock.outside != outside:
+        raise UserError(
+            f"{path}: the lock is for another container or other model bundles than profile "
             f"{spec.profile_name} and site {spec.site_name} ask for",
             hint=f"lock anew: {relock}",
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field
 
 from builder.model.base import Closed
+from builder.model.container import Payload
 from builder.model.lock import Sha256
 
 
@@ -83,6 +84,7 @@ class Manifest(Closed):
     root_bytes: int = Field(description="bytes of the root image")
     root_slot_bytes: int = Field(description="bytes of a root slot")
     inputs: dict[str, str] = Field(description="stage keys: equal keys, equal results")
+    payload: Payload = Field(description="container, models and layer files of this version")
     disk: DiskImage
     artifacts: tuple[Artifact, ...]
     packages: tuple[InstalledPackage, ...]

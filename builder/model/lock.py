@@ -68,6 +68,9 @@ class Lock(Closed):
     profile: str
     site: str
     request: Sha256 = Field(description="digest of what was asked for: packages, suites, pins")
+    outside: Sha256 | None = Field(
+        None, description="digest of what was asked for outside the root: container, bundles"
+    )
     epoch: int = Field(description="SOURCE_DATE_EPOCH of builds: newest Release date")
     archives: tuple[LockedArchive, ...]
     packages: tuple[LockedPackage, ...]
@@ -75,6 +78,21 @@ class Lock(Closed):
     bundles: dict[str, tuple[LockedWheel, ...]] = Field(
         default_factory=dict, description="for each model bundle, the wheels that it is made from"
     )
+
+    def without_container(self) -> Lock:
+        """Return the lock of the operating system alone."""
+        kept = []
+        for package in self.packages:
+            trees = tuple(tree for tree in package.trees if tree != "container")
+            if trees:
+                kept.append(package.model_copy(update={"trees": trees}))
+        gone: dict[str, object] = {
+            "outside": None,
+            "container": None,
+            "bundles": {},
+            "packages": tuple(kept),
+        }
+        return self.model_copy(update=gone)
 
     def tree(self, name: TreeName) -> tuple[LockedPackage, ...]:
         """Return the packages of one tree, in the lock's order (by name)."""

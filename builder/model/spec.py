@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from builder.model.base import Closed, PackageName
+from builder.model.container import BundleRecipe, ContainerRecipe
 from builder.model.profile import Profile
 from builder.model.site import Site
 
@@ -30,6 +31,12 @@ class Spec(Closed):
     packages: tuple[PackageName, ...] = Field(description="requested image packages, sorted")
     tools: tuple[PackageName, ...] = Field(description="requested tools tree packages, sorted")
     initrd: InitrdRecipe
+    recipe: ContainerRecipe | None = Field(
+        None, description="what the container is made of, where the profile names a recipe"
+    )
+    bundles: dict[str, BundleRecipe] = Field(
+        default_factory=dict, description="the profile's model bundles, by name"
+    )
     origins: dict[str, str] = Field(
         description="for each dotted path of profile and site, the file that set it, or 'default'"
     )

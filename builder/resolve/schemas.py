@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from builder.model.container import BundleRecipe, ContainerRecipe
 from builder.model.profile import Profile
 from builder.model.shapes import Shapes
 from builder.model.site import Site
@@ -23,7 +24,7 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def json_schemas() -> dict[str, dict[str, Any]]:
-    """Return the JSON Schemas by the kind of file: `profile`, `site`, `seed`, `models`.
+    """Return the JSON Schemas by the kind of file; `container` and `bundle` are recipes.
 
     No key of a profile is required, since another profile may set it.
     """
@@ -32,6 +33,8 @@ def json_schemas() -> dict[str, dict[str, Any]]:
         "site": {"$schema": _DIALECT, **Site.model_json_schema()},
         "seed": {"$schema": _DIALECT, **_seed()},
         "models": {"$schema": _DIALECT, **Shapes.model_json_schema()},
+        "container": {"$schema": _DIALECT, **ContainerRecipe.model_json_schema()},
+        "bundle": {"$schema": _DIALECT, **BundleRecipe.model_json_schema()},
     }
 
 

@@ -9,12 +9,16 @@ from builder.model.spec import Spec
 from builder.resolve.names import names_in
 from builder.resolve.problems import did_you_mean, problem, unique
 from builder.resolve.profiles import LoadedProfile, load_profile
+from builder.resolve.recipes import Recipes, load_recipes
 from builder.resolve.roles import initrd_recipe, missing_overlays, package_list, role_packages
 from builder.resolve.sites import load_site
 from builder.resolve.validation import origins
 
 if TYPE_CHECKING:
     from builder.core.paths import Project
+
+
+_NO_CONTAINER = {"container": None, "models": ()}
 
 
 class ProfileInfo(NamedTuple):
@@ -27,16 +31,21 @@ class ProfileInfo(NamedTuple):
     error: str | None
 
 
-def resolve(project: Project, profile: str, site: str) -> Spec:
+def resolve(project: Project, profile: str, site: str, *, container: bool = True) -> Spec:
     """Return everything a build of `profile` at `site` needs to know, before versions.
 
     Its packages are those of the profile's roles, `packages.include` and the kernel.
+    Without `container` it has no container and no model bundles, whatever the profile says.
     Raises ConfigError with all problems of all files at once.
     """
     node, packages, problems = _checked(project, profile)
     place = load_site(project, site)
     tools, wrong_tools = package_list(project, project.image / "tools.yaml")
     initrd, wrong_initrd = initrd_recipe(project)
+    recipes = Recipes()
+    if container:
+        recipes, wrong_recipes = load_recipes(project, node)
+        problems += wrong_recipes
     problems += _abstract(project, node) + place.problems + wrong_tools + wrong_initrd
     if problems or node.value is None or place.value is None or initrd is None:
         raise ConfigError(unique(problems))
@@ -44,11 +53,13 @@ def resolve(project: Project, profile: str, site: str) -> Spec:
     return Spec(
         profile_name=profile,
         site_name=site,
-        profile=node.value,
+        profile=node.value if container else node.value.model_copy(update=_NO_CONTAINER),
         site=place.value,
         packages=tuple(sorted(packages)),
         tools=tuple(sorted(set(tools))),
         initrd=initrd,
+        recipe=recipes.container,
+        bundles=recipes.bundles,
         origins={
             **origins(node.value, node.layers, "profile"),
             **origins(place.value, place.layers, "site"),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from pathlib import Path
 
-_DAY_S = 86400
+from builder.core.scrub import fix_shadow, remove, remove_globs
+
 # Folders that are mount points or links on the node: empty in the image.
 _EMPTIED = ("boot", "dev", "proc", "run", "sys", "tmp", "home", "root", "srv", "opt")
 _REMOVED = (
@@ -50,40 +50,18 @@ _LINKS = {"home": "var/home", "root": "var/roothome", "srv": "var/srv", "opt": "
 
 def clean(root: Path, epoch: int) -> None:
     """Bring an installed root into the state in which it is sealed."""
-    for pattern in _REMOVED:
-        for path in sorted(root.glob(pattern)):
-            remove(path)
+    remove_globs(root, _REMOVED)
     for name in _EMPTIED:
         for path in (root / name).iterdir():
             remove(path)
     for name, target in _LINKS.items():
         (root / name).rmdir()
         (root / name).symlink_to(target)
-    _fix_shadow(root / "etc/shadow", epoch)
+    fix_shadow(root / "etc/shadow", epoch)
     (root / "etc/machine-id").write_text("")
     _relink(root / "etc/resolv.conf", "../run/systemd/resolve/stub-resolv.conf")
     _relink(root / "etc/mtab", "../proc/self/mounts")
     _move_dpkg(root)
-
-
-def remove(path: Path) -> None:
-    """Remove a file, a link or a whole folder."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _fix_shadow(shadow: Path, epoch: int) -> None:
-    """Lock every account and give all the same day of last change (shadow(5))."""
-    day = str(epoch // _DAY_S)
-    lines = []
-    for line in shadow.read_text().splitlines():
-        name, _, _, *rest = line.split(":")
-        lines.append(":".join([name, "!*", day, *rest]))
-    shadow.write_text("\n".join(lines) + "\n")
-    gshadow = shadow.with_name("gshadow")
-    gshadow.write_text(re.sub(r"(?m)^([^:]+):[^:]*:", r"\1:!*:", gshadow.read_text()))
 
 
 def _relink(path: Path, target: str) -> None:

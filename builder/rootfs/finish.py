@@ -10,6 +10,7 @@ from builder.core.context import Context
 from builder.core.errors import UserError
 from builder.core.sandbox import Sandbox
 from builder.model.artifacts import Identity
+from builder.model.container import Payload
 from builder.model.spec import Spec
 from builder.rootfs.clean import clean
 from builder.rootfs.overlay import lay_imgnode, lay_overlay, lay_units
@@ -22,7 +23,9 @@ compileall.compile_dir("/usr/lib/python3/dist-packages/imgnode", quiet=1,
 """
 
 
-def finish(context: Context, tools: Sandbox, spec: Spec, identity: Identity, root: Path) -> None:
+def finish(
+    context: Context, tools: Sandbox, spec: Spec, identity: Identity, payload: Payload, root: Path
+) -> None:
     """Lay everything of the project over the installed `root` and clean it."""
     project = context.project
     values = {"profile": spec.profile, "site": spec.site, "identity": identity}
@@ -31,7 +34,7 @@ def finish(context: Context, tools: Sandbox, spec: Spec, identity: Identity, roo
         lay_overlay(project.overlays / name, root, values)
     lay_units(project, root)
     lay_imgnode(project, root)
-    _identify(context, spec, identity, root)
+    _identify(context, spec, identity, payload, root)
     _set_timezone(spec.profile.node.timezone, root)
     _enable_units(tools, root)
     context.runner.run(["chroot", root, "/usr/bin/python3", "-c", _COMPILE])
@@ -42,7 +45,9 @@ def finish(context: Context, tools: Sandbox, spec: Spec, identity: Identity, roo
     os.utime(updated, (identity.epoch, identity.epoch))
 
 
-def _identify(context: Context, spec: Spec, identity: Identity, root: Path) -> None:
+def _identify(
+    context: Context, spec: Spec, identity: Identity, payload: Payload, root: Path
+) -> None:
     """Write os-release(5) and what the node's own programs need to know of the image."""
     release = root / "usr/lib/os-release"
     release.write_text(
@@ -57,8 +62,13 @@ def _identify(context: Context, spec: Spec, identity: Identity, root: Path) -> N
         "alerts": spec.site.alerts.model_dump(),
         "var_min": spec.profile.disk.var_min,
         "gpus": spec.profile.gpu.count if spec.profile.gpu else 0,
+        "serve": spec.profile.serve.model_dump(mode="json"),
+        "releases": spec.site.releases,
+        "models": spec.site.models,
     }
     (own / "image.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
+    if payload.files:
+        (own / "payload.json").write_text(payload.model_dump_json(indent=1) + "\n")
     persist = context.project.image / "etc-persist.conf"
     (own / "etc-persist.conf").write_text(persist.read_text())
 

@@ -13,6 +13,7 @@ from builder.core.hashing import sha256_file, sha256_tree
 from builder.core.mounts import overlay
 from builder.core.sandbox import Sandbox
 from builder.model.artifacts import Identity, RootImage
+from builder.model.container import Payload
 from builder.model.spec import Spec
 from builder.rootfs.finish import finish
 
@@ -22,9 +23,15 @@ _MIB = 1 << 20
 
 
 def build_root(
-    context: Context, tools: Sandbox, spec: Spec, identity: Identity, base: Path, base_key: str
+    context: Context,
+    tools: Sandbox,
+    spec: Spec,
+    identity: Identity,
+    payload: Payload,
+    base: Path,
+    base_key: str,
 ) -> tuple[RootImage, str]:
-    """Return the sealed root image and its stage key.
+    """Return the sealed root image, which names the `payload`, and its stage key.
 
     Raises UserError when the image is larger than the profile's root slot.
     """
@@ -32,6 +39,7 @@ def build_root(
     inputs = {
         "base": base_key,
         "identity": identity.model_dump(),
+        "payload": payload.model_dump(mode="json"),
         "profile": spec.profile.model_dump(mode="json"),
         "site": spec.site.model_dump(mode="json"),
         "overlays": {name: sha256_tree(project.overlays / name) for name in spec.profile.overlays},
@@ -41,7 +49,7 @@ def build_root(
     }
     stage = Stage("root", inputs, Path(__file__).parent)
     result = context.cache.get(
-        stage, lambda folder: _make(context, tools, spec, identity, base, folder)
+        stage, lambda folder: _make(context, tools, spec, identity, payload, base, folder)
     )
     root = RootImage(
         erofs=result / "root.erofs",
@@ -55,13 +63,19 @@ def build_root(
 
 
 def _make(
-    context: Context, tools: Sandbox, spec: Spec, identity: Identity, base: Path, folder: Path
+    context: Context,
+    tools: Sandbox,
+    spec: Spec,
+    identity: Identity,
+    payload: Payload,
+    base: Path,
+    folder: Path,
 ) -> None:
     kernel = _kernel(base)
     shutil.copyfile(kernel, folder / "vmlinuz")
     (folder / "kernel.release").write_text(kernel.name.removeprefix("vmlinuz-"))
     with context.cache.workspace("root-tree") as work, overlay(context.runner, base, work) as tree:
-        finish(context, tools, spec, identity, tree)
+        finish(context, tools, spec, identity, payload, tree)
         _erofs(tools, identity, tree, folder)
     _verity(tools, identity, folder)
 

@@ -10,7 +10,7 @@ import os
 import stat
 from pathlib import Path
 
-from builder.rootfs.clean import remove
+from builder.core.scrub import remove
 
 _FACTORY = Path("usr/share/factory/var")
 _MAKING = "fFdDvqQpLcbC"  # first letters of the types that make what they name

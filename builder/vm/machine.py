@@ -38,7 +38,7 @@ class Machine:
 
     def __init__(self, runner: Runner, config: VmConfig) -> None:
         self.config = config
-        self.ssh_port = free_port()
+        self.ports = {port: free_port() for port in config.open_ports}
         self.paths = VmPaths(Path())
         self.serial = SerialLog(Path())
         self._runner = runner
@@ -76,7 +76,7 @@ class Machine:
             raise VmError("the machine runs already")
         self.paths.qmp_socket.unlink(missing_ok=True)
         position = self.serial.position()
-        argv = qemu_argv(self.config, self.paths, self.ssh_port)
+        argv = qemu_argv(self.config, self.paths, self.ports)
         self._child = spawn(self._runner, argv, self.paths.qemu_log)
         self._wait_started()
         return position

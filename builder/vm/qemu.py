@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 Accel = Literal["kvm", "tcg"]
 PROGRAM = "qemu-system-x86_64"
+SSH_PORT, API_PORT = 22, 8000
 _OVMF = Path("/usr/share/OVMF")
 # Firmware tries network boot for minutes unless told not to.
 _NO_NETWORK_BOOT = ("IPv4PXESupport", "IPv6PXESupport", "IPv4Support", "IPv6Support")
@@ -35,6 +37,7 @@ class VmConfig:
     accel: Accel = "tcg"
     firmware: Firmware = Firmware()
     restrict_network: bool = True
+    open_ports: tuple[int, ...] = (SSH_PORT, API_PORT)
     extra: tuple[str, ...] = ()
 
 
@@ -70,8 +73,8 @@ class VmPaths:
         return self.work / "qemu.log"
 
 
-def qemu_argv(config: VmConfig, paths: VmPaths, ssh_port: int) -> list[str]:
-    """Return the whole command; `ssh_port` of 127.0.0.1 leads to port 22 of the guest."""
+def qemu_argv(config: VmConfig, paths: VmPaths, ports: Mapping[int, int]) -> list[str]:
+    """Return the whole command; `ports` names for each open guest port that of 127.0.0.1."""
     return [
         *(PROGRAM, "-no-user-config", "-nodefaults", "-display", "none"),
         *("-machine", "q35,smm=off,vmport=off"),
@@ -79,7 +82,7 @@ def qemu_argv(config: VmConfig, paths: VmPaths, ssh_port: int) -> list[str]:
         *("-m", str(config.memory_mib), "-smp", str(config.cpus)),
         *firmware_arguments(config.firmware.code, paths.variables),
         *_disk_arguments(config.disk),
-        *_network_arguments(ssh_port, restrict=config.restrict_network),
+        *_network_arguments(ports, restrict=config.restrict_network),
         *("-object", "rng-random,id=rng0,filename=/dev/urandom"),
         *("-device", "virtio-rng-pci,rng=rng0"),
         *("-device", "i6300esb", "-action", "watchdog=reset"),
@@ -114,8 +117,8 @@ def _disk_arguments(disk: Path) -> list[str]:
     ]
 
 
-def _network_arguments(ssh_port: int, *, restrict: bool) -> list[str]:
-    forward = f"hostfwd=tcp:127.0.0.1:{ssh_port}-:22"
+def _network_arguments(ports: Mapping[int, int], *, restrict: bool) -> list[str]:
+    forward = ",".join(f"hostfwd=tcp:127.0.0.1:{here}-:{there}" for there, here in ports.items())
     arguments = [
         *("-netdev", f"user,id=net0,restrict={'on' if restrict else 'off'},{forward}"),
         *("-device", "virtio-net-pci,netdev=net0,romfile="),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from builder.core.files import remove_tree
 from builder.vm.disk import DEFAULT_SIZE, prepare_disk, write_seed
 from builder.vm.machine import Machine
-from builder.vm.qemu import VmConfig
+from builder.vm.qemu import SSH_PORT, VmConfig
 from builder.vm.seed import raw_files, seed_files
 from builder.vm.ssh import Ssh, make_key
 
@@ -68,7 +68,7 @@ def start_node(
         write_seed(runner, disk, _files(seed, key.public, raw=raw))
         config = VmConfig(disk=disk, memory_mib=size.memory_mib, cpus=size.cpus, accel=accel)
         with Machine(runner, config) as machine:
-            ssh = Ssh(runner, work / "ssh", port=machine.ssh_port, key=key)
+            ssh = Ssh(runner, work / "ssh", port=machine.ports[SSH_PORT], key=key)
             yield VmNode(machine, ssh, disk, key.public)
     finally:
         remove_tree(work)

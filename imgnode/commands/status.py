@@ -10,6 +10,8 @@ from imgnode.commands.group import Commands
 from imgnode.identity import Identity, read_identity
 from imgnode.nodeconfig import NodeConfig, SeedError, read_errors, read_node
 from imgnode.process import run
+from imgnode.serve.report import lines as serve_lines
+from imgnode.serve.report import read as read_serving
 
 
 def add(commands: Commands) -> None:
@@ -23,7 +25,11 @@ def _status(arguments: argparse.Namespace) -> None:
     identity = read_identity()
     errors = read_errors()
     if arguments.json:
-        told = {**asdict(identity), "seed_errors": [asdict(error) for error in errors]}
+        told = {
+            **asdict(identity),
+            "seed_errors": [asdict(error) for error in errors],
+            "serve": read_serving(),
+        }
         print(json.dumps(told, indent=1))
         return
     print(f"image    {identity.image_id} {identity.version}")
@@ -32,6 +38,8 @@ def _status(arguments: argparse.Namespace) -> None:
     if identity.var_degraded:
         print(f"var      VOLATILE: {identity.var_degraded}")
     _print_seed(read_node(), errors)
+    for line in serve_lines(read_serving()):
+        print(line)
 
 
 def _print_seed(node: NodeConfig | None, errors: list[SeedError]) -> None:

@@ -18,6 +18,7 @@ from builder.core.paths import Project
 from builder.core.process import Runner
 from builder.disk.gpt import _write_definitions
 from builder.disk.uki import kernel_command_line
+from builder.disk.var import VarImage
 from builder.model.artifacts import Identity, RootImage
 from builder.resolve import resolve
 from builder.rootfs.overlay import lay_overlay
@@ -43,7 +44,8 @@ def render(folder: Path) -> None:
     """
     spec = resolve(PROJECT, "cpu", "debian")
     context = Context(PROJECT, Runner(), Cache(folder / "unused", _quiet), _quiet)
-    _write_definitions(context, spec, _IDENTITY, _ROOT, Path("/work/esp"), folder / "repart.d")
+    esp, var = Path("/work/esp"), VarImage(Path("/work/var.ext4"), 1 << 30)
+    _write_definitions(context, spec, _IDENTITY, _ROOT, esp, var, folder / "repart.d")
     root, templates = folder / "overlays", []
     values = {"profile": spec.profile, "site": spec.site, "identity": _IDENTITY}
     for name in spec.profile.overlays:

@@ -135,7 +135,7 @@ class Disk:
 
 def test_the_description_names_what_each_slot_holds(tmp_path: Path) -> None:
     disk = Disk(tmp_path)
-    image = _described(disk.table(), IDENTITY, disk.root, disk.path)
+    image = _described(disk.table(), IDENTITY, disk.root, None, disk.path)
     assert [part.source for part in image.partitions] == [None, "root.erofs", "root.verity", None]
     assert image.bytes == disk.path.stat().st_size
     assert image.name == "disk.raw"
@@ -149,7 +149,7 @@ def test_a_slot_that_differs_from_its_source_is_refused(tmp_path: Path, byte: in
     content[byte] ^= 1
     disk.path.write_bytes(content)
     with pytest.raises(UserError, match="is not what was written") as caught:
-        _described(disk.table(), IDENTITY, disk.root, disk.path)
+        _described(disk.table(), IDENTITY, disk.root, None, disk.path)
     assert IDENTITY.stem in caught.value.what
 
 
@@ -157,7 +157,7 @@ def test_a_disk_cut_short_is_refused(tmp_path: Path) -> None:
     disk = Disk(tmp_path)
     disk.path.write_bytes(disk.path.read_bytes()[:-1])
     with pytest.raises(UserError, match="is not what was written"):
-        _described(disk.table(), IDENTITY, disk.root, disk.path)
+        _described(disk.table(), IDENTITY, disk.root, None, disk.path)
 
 
 def test_artifacts_are_listed_in_order_with_their_digests(tmp_path: Path) -> None:

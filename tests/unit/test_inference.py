@@ -170,6 +170,10 @@ def test_a_secret_is_never_told(value: object) -> None:
         ("max-logprobs", -1, "-1 is less than 0"),
         ("kv-cache-dtype", "fp4", "is not one of them"),
         ("tool-call-parser", "a; rm -rf /", "does not fit"),
+        ("tokenizer-mode", "slow", "is not one of them"),  # gone in vLLM 0.32
+        ("load-format", "gguf", "is not one of them"),  # gone in vLLM 0.32
+        ("load-format", "runai_streamer", "is not one of them"),
+        ("distributed-executor-backend", "ray", "is not one of them (hint: uni, mp)"),
     ],
 )
 def test_only_allowed_flags(name: str, value: object, told: str) -> None:
@@ -196,3 +200,19 @@ def test_schema_is_closed_and_has_every_key() -> None:
     assert set(made["properties"]) == set(RULES)
     assert made["properties"]["max_model_len"]["minimum"] == 1
     assert all(one["description"] for one in made["properties"].values())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "VLLM_PORT",
+        "VLLM_CACHE_ROOT",
+        "VLLM_ALLOW_INSECURE_SERIALIZATION",
+        "VLLM_LOGGING_CONFIG_PATH",
+        "VLLM_RUST_FRONTEND_PATH",
+        "HF_HUB_OFFLINE",
+    ],
+)
+def test_variables_that_the_node_sets_or_that_load_code(name: str) -> None:
+    (found,) = problems({"env": {name: "1"}})
+    assert found.startswith(f"inference.env.{name}: is not allowed (hint: ")

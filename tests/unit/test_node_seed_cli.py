@@ -12,6 +12,7 @@ from imgnode import cli, guard, metrics
 from imgnode.commands import model, status
 from imgnode.identity import Identity
 from imgnode.nodeconfig import NodeConfig, SeedError, read_errors, read_node, write_node
+from imgnode.serve import plan, report
 from tests.unit import fakes
 
 CONFIG = NodeConfig({"model": "a/b"}, "last good seed", ("hostname",), "/dev/vda6")
@@ -28,7 +29,9 @@ def call(
     identity = Identity("imgbuild-cpu", "1.2", "ab" * 32, None, None)
     monkeypatch.setattr(status, "read_identity", lambda: identity)
     monkeypatch.setattr(status, "read_node", lambda: config)
-    monkeypatch.setattr(model, "read_node", lambda: config)
+    monkeypatch.setattr(model, "read_node", lambda _: config)
+    monkeypatch.setattr(plan, "read_node", lambda _: config)
+    monkeypatch.setattr(report, "read", lambda _: None)
     monkeypatch.setattr(status, "read_errors", lambda: list(errors))
     cli.main(list(words))
     return capsys.readouterr().out
@@ -61,7 +64,8 @@ def test_the_config_and_where_it_comes_from(
 ) -> None:
     assert call(monkeypatch, capsys, "model", "show") == '# from: last good seed\nmodel: "a/b"\n'
     told = json.loads(call(monkeypatch, capsys, "model", "show", "--json"))
-    assert told == {"source": "last good seed", "inference": {"model": "a/b"}}
+    assert told["source"] == "last good seed"
+    assert told["inference"] == {"model": "a/b"}
     out = call(monkeypatch, capsys, "model", "show", config=NodeConfig())
     assert out == "# from: default\n# no model: there is nothing to serve\n"
     with pytest.raises(SystemExit, match="no config yet"):

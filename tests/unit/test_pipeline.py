@@ -13,6 +13,7 @@ from builder.core.cache import Cache
 from builder.core.context import Context
 from builder.core.errors import UserError
 from builder.model.artifacts import Artifact, DiskImage, Manifest
+from builder.model.container import Payload
 from builder.model.lock import Lock
 from builder.model.spec import Spec
 from builder.pipeline import _appearing, _check_out, _deliver, _holds, identify
@@ -188,6 +189,7 @@ def manifest() -> str:
         root_bytes=1,
         root_slot_bytes=2,
         inputs={},
+        payload=Payload(),
         disk=DiskImage(name="disk.raw", bytes=5, partitions=()),
         artifacts=(artifact,),
         packages=(),
@@ -242,23 +244,23 @@ def delivering(tmp_path: Path, *, fresh: bool = False) -> tuple[Context, list[st
 def test_files_are_delivered_once(tmp_path: Path, finished: Path) -> None:
     where, copied = delivering(tmp_path)
     out = tmp_path / "out/1"
-    assert _deliver(where, finished, out)
+    assert _deliver(where, finished, (), out)
     assert names(out) == ["disk.raw", "manifest.json", "uki.efi"]
-    assert not _deliver(where, finished, out)
+    assert not _deliver(where, finished, (), out)
     assert copied == ["disk.raw", "manifest.json", "uki.efi"]
 
 
 def test_a_damaged_folder_is_delivered_again(tmp_path: Path, finished: Path) -> None:
     where, _ = delivering(tmp_path)
     out = tmp_path / "out/1"
-    _deliver(where, finished, out)
+    _deliver(where, finished, (), out)
     (out / "disk.raw").unlink()
-    assert _deliver(where, finished, out)
+    assert _deliver(where, finished, (), out)
     assert (out / "disk.raw").read_text() == "disk!"
 
 
 def test_no_cache_delivers_anew(tmp_path: Path, finished: Path) -> None:
     where, copied = delivering(tmp_path, fresh=True)
-    assert _deliver(where, finished, tmp_path / "out")
-    assert _deliver(where, finished, tmp_path / "out")
+    assert _deliver(where, finished, (), tmp_path / "out")
+    assert _deliver(where, finished, (), tmp_path / "out")
     assert len(copied) == 6

@@ -13,7 +13,7 @@ from builder.resolve.schemas import schema_text
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("name", ["profile", "site", "seed", "models"])
+@pytest.mark.parametrize("name", list(json_schemas()))
 def test_the_files_are_fresh(name: str) -> None:
     path = ROOT / "config" / "schema" / f"{name}.json"
     fresh = path.is_file() and path.read_text(encoding="utf-8") == schema_text(name)
@@ -45,5 +45,7 @@ def test_write_schemas_creates_the_folder(tmp_path: Path) -> None:
         "site.json",
         "seed.json",
         "models.json",
+        "container.json",
+        "bundle.json",
     ]
     assert written[0].read_text(encoding="utf-8") == schema_text("profile")

@@ -14,7 +14,7 @@ def value_after(argv: list[str], option: str) -> str:
 
 
 def test_tcg_is_the_default_and_runs_anywhere() -> None:
-    argv = qemu_argv(VmConfig(disk=Path("/d.raw")), PATHS, 2222)
+    argv = qemu_argv(VmConfig(disk=Path("/d.raw")), PATHS, {22: 2222})
     assert value_after(argv, "-accel") == "tcg,thread=multi"
     assert value_after(argv, "-cpu") == "max"
     assert value_after(argv, "-m") == "2048"
@@ -22,13 +22,13 @@ def test_tcg_is_the_default_and_runs_anywhere() -> None:
 
 
 def test_kvm_uses_the_host_processor() -> None:
-    argv = qemu_argv(VmConfig(disk=Path("/d.raw"), accel="kvm"), PATHS, 2222)
+    argv = qemu_argv(VmConfig(disk=Path("/d.raw"), accel="kvm"), PATHS, {22: 2222})
     assert value_after(argv, "-accel") == "kvm"
     assert value_after(argv, "-cpu") == "host"
 
 
 def test_only_our_devices_and_no_window() -> None:
-    argv = qemu_argv(VmConfig(disk=Path("/d.raw")), PATHS, 2222)
+    argv = qemu_argv(VmConfig(disk=Path("/d.raw")), PATHS, {22: 2222})
     assert {"-nodefaults", "-no-user-config"} <= set(argv)
     assert value_after(argv, "-display") == "none"
     assert "i6300esb" in argv
@@ -37,8 +37,8 @@ def test_only_our_devices_and_no_window() -> None:
 
 
 def test_the_network_reaches_only_ssh_unless_opened() -> None:
-    closed = qemu_argv(VmConfig(disk=Path("/d.raw")), PATHS, 2222)
-    opened = qemu_argv(VmConfig(disk=Path("/d.raw"), restrict_network=False), PATHS, 2222)
+    closed = qemu_argv(VmConfig(disk=Path("/d.raw")), PATHS, {22: 2222})
+    opened = qemu_argv(VmConfig(disk=Path("/d.raw"), restrict_network=False), PATHS, {22: 2222})
     assert value_after(closed, "-netdev") == (
         "user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:2222-:22"
     )
@@ -47,28 +47,28 @@ def test_the_network_reaches_only_ssh_unless_opened() -> None:
 
 def test_firmware_code_is_read_only_and_its_variables_private() -> None:
     firmware = Firmware(Path("/fw/code.fd"), Path("/fw/vars.fd"))
-    argv = qemu_argv(VmConfig(disk=Path("/d.raw"), firmware=firmware), PATHS, 2222)
+    argv = qemu_argv(VmConfig(disk=Path("/d.raw"), firmware=firmware), PATHS, {22: 2222})
     assert "if=pflash,format=raw,unit=0,readonly=on,file=/fw/code.fd" in argv
     assert "if=pflash,format=raw,unit=1,file=/run/vm/vars.fd" in argv
     assert not any("/fw/vars.fd" in word for word in argv)
 
 
 def test_firmware_does_not_try_the_network() -> None:
-    argv = qemu_argv(VmConfig(disk=Path("/d.raw")), PATHS, 2222)
+    argv = qemu_argv(VmConfig(disk=Path("/d.raw")), PATHS, {22: 2222})
     for name in ("IPv4PXESupport", "IPv6PXESupport"):
         assert f"name=opt/org.tianocore/{name},string=n" in argv
 
 
 def test_commas_in_a_path_do_not_end_it() -> None:
-    argv = qemu_argv(VmConfig(disk=Path("/a,b/d.raw")), PATHS, 2222)
+    argv = qemu_argv(VmConfig(disk=Path("/a,b/d.raw")), PATHS, {22: 2222})
     assert any(word.endswith("file=/a,,b/d.raw") for word in argv)
 
 
 def test_extra_arguments_come_last() -> None:
-    argv = qemu_argv(VmConfig(disk=Path("/d.raw"), extra=("-machine", "smm=on")), PATHS, 1)
+    argv = qemu_argv(VmConfig(disk=Path("/d.raw"), extra=("-machine", "smm=on")), PATHS, {22: 1})
     assert argv[-2:] == ["-machine", "smm=on"]
 
 
 def test_the_serial_log_survives_a_restart() -> None:
-    argv = qemu_argv(VmConfig(disk=Path("/d.raw")), PATHS, 2222)
+    argv = qemu_argv(VmConfig(disk=Path("/d.raw")), PATHS, {22: 2222})
     assert any("logfile=/run/vm/serial.log,logappend=on" in word for word in argv)

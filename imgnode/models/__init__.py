@@ -1,0 +1,1 @@
+"""Model weights on the node's disk: where they are, and how they get there."""
