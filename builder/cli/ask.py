@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 
 from builder.core.context import Context
@@ -27,7 +26,8 @@ EMULATED = """  env:
 MEMORY_MIB = 6144
 _UP_S = 600
 _SERVING_S = 1800
-_POLL_S = 5
+_POLL_S = 3
+_TELL_S = 30
 
 
 def demo_seed(accel: Accel) -> str:
@@ -53,18 +53,24 @@ def show_answer(context: Context, node: VmNode, question: str) -> None:
 
 
 def _wait_serving(context: Context, node: VmNode, started: float) -> None:
-    """Follow vllm.service until it serves; say each minute where it stands."""
-    show = "systemctl show vllm.service -P ActiveState -P SubState -P StatusText -P NRestarts"
-    told = 0.0
+    """Follow vllm.service until it serves; say each half minute where it stands."""
+    told = time.monotonic()
     while time.monotonic() - started < _SERVING_S:
-        state = node.ssh.run(show, timeout_s=60).stdout.split("\n")
-        if state[0] == "active":
+        state = _state(node)
+        if state.get("ActiveState") == "active":
             context.emit(Note("info", f"serving after {time.monotonic() - started:.0f} s"))
             return
-        if time.monotonic() - told > 30:  # noqa: PLR2004
+        if time.monotonic() - told > _TELL_S:
             told = time.monotonic()
-            words = re.sub(r"\s+", " ", ", ".join(word for word in state if word))
+            words = state.get("StatusText") or state.get("SubState", "")
             context.emit(Note("info", f"vllm.service: {words}"))
         time.sleep(_POLL_S)
     log = node.ssh.run("sudo journalctl -b -u vllm --no-pager -n 40 -o cat", timeout_s=60).stdout
     raise VmTimeout(f"the node does not serve after {_SERVING_S} s:\n{log}")
+
+
+def _state(node: VmNode) -> dict[str, str]:
+    """Return what systemd says of the service, by property."""
+    show = "systemctl show vllm.service -p ActiveState,SubState,StatusText"
+    lines = node.ssh.run(show, timeout_s=60).stdout.splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line)

@@ -12,7 +12,9 @@ from builder.cli import options
 from builder.cli.freshness import Freshness
 from builder.cli.lock import ensure_lock
 from builder.cli.session import session
+from builder.compare.parts import parts, total
 from builder.core.events import Note
+from builder.model.artifacts import Manifest
 from builder.pipeline import Built, build_image, identify
 from builder.resolve import resolve
 
@@ -70,8 +72,22 @@ def _summary(built: Built) -> str:
     manifest = built.manifest
     state = "built" if built.changed else "unchanged"
     share = 100 * manifest.root_bytes / manifest.root_slot_bytes
-    return (
+    told = [
         f"{manifest.image_id} {manifest.version} {state}: root {decimal(manifest.root_bytes)} "
         f"({share:.0f} % of its slot), {len(manifest.packages)} packages, "
-        f"kernel {manifest.kernel_release}"
-    )
+        f"kernel {manifest.kernel_release}",
+        *_outside(manifest),
+    ]
+    return "; ".join(told)
+
+
+def _outside(manifest: Manifest) -> list[str]:
+    """Return a few words about the container, and about each model."""
+    found = parts(manifest)
+    image, told = manifest.payload.container, []
+    if image is not None:
+        layers = decimal(total(found, "layer"))
+        name = f"{image.repository}:{image.tag}"
+        told.append(f"container {name}, {len(image.layers)} layers, {layers}")
+    told += [f"model {one.title}, {decimal(one.bytes)}" for one in found if one.kind == "model"]
+    return told

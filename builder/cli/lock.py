@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
+from pydantic import ValidationError
 
 from builder.cli import options
 from builder.cli.session import session
+from builder.compare.locks import lock_changes
 from builder.core.context import Context
 from builder.core.errors import UserError
 from builder.core.events import Note
@@ -31,10 +35,10 @@ def command(profile: str, site: str, check: bool, debug: bool) -> None:
             for line in stale:
                 print(line)
             raise click.exceptions.Exit(1 if stale else 0)
-        old = read_lock(path, spec) if path.exists() and _fits(context, spec) else None
+        old = _old(path)
         lock = resolve_lock(context, spec)
         write_lock(path, lock)
-        for line in _changes(old, lock):
+        for line in lock_changes(old, lock):
             context.emit(Note("info", line))
     print(path)
 
@@ -58,22 +62,9 @@ def ensure_lock(context: Context, spec: Spec, *, locked: bool) -> Lock:
     return lock
 
 
-def _fits(context: Context, spec: Spec) -> bool:
+def _old(path: Path) -> Lock | None:
+    """Return the lock that is replaced, whatever it was made for; None where none can be read."""
     try:
-        read_lock(context.project.locks / f"{spec.profile_name}.lock.json", spec)
-    except UserError:
-        return False
-    return True
-
-
-def _changes(old: Lock | None, new: Lock) -> list[str]:
-    if old is None:
-        return [f"{len(new.packages)} packages locked"]
-    before = {f"{p.name}:{p.arch}": p.version for p in old.packages}
-    after = {f"{p.name}:{p.arch}": p.version for p in new.packages}
-    lines = [
-        f"{name.partition(':')[0]}: {before.get(name, 'new')} → {after.get(name, 'gone')}"
-        for name in sorted(before | after)
-        if before.get(name) != after.get(name)
-    ]
-    return lines or ["nothing changed"]
+        return Lock.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None

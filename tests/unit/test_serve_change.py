@@ -120,6 +120,29 @@ def test_a_change_that_does_not_come_up_is_taken_back(
     }[how] in told
 
 
+def test_a_model_that_is_nowhere_is_refused_while_the_old_one_serves(
+    systemd: Systemd, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("model", "set", "model=org/none") == 2
+    assert "inference.model: the model org/none is not on this node" in capsys.readouterr().err
+    assert values(systemd) == {}
+    assert systemd.calls == []
+
+
+@pytest.mark.parametrize("kind", ["fetch", "disk"])
+def test_a_model_that_cannot_be_had_now_changes_nothing(
+    systemd: Systemd, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    def fails(*_: object) -> None:
+        raise Fault(kind, "no answer")
+
+    monkeypatch.setattr(change, "provide", fails)
+    assert call("model", "set", "model=org/none") == 1
+    assert "no answer; nothing was changed" in capsys.readouterr().out
+    assert values(systemd) == {}
+    assert systemd.calls == []
+
+
 def change_fault() -> Fault:
     return Fault("config", "too long")
 

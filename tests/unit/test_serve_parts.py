@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 from imgnode.fault import CONFIG, CONTAINER, DOCKER, MEMORY, Fault
+from imgnode.layers.mounts import place
+from imgnode.payload import ContainerImage, ContainerLayer
 from imgnode.process import Child, Finished, run, start
 from imgnode.serve import cache, diagnose, docker, facts, probe, secrets
 from imgnode.serve.notify import READY, notify, status
@@ -293,13 +295,20 @@ def test_secrets_are_taken_out_of_messages() -> None:
 def test_the_cache_of_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     owners: list[int] = []
     monkeypatch.setattr(os, "chown", lambda _path, uid, _gid: owners.append(uid))
+    top = ContainerLayer("warm", "1" * 64, "2" * 64, 3, "4" * 64)
+    put(place(top.root_hash, tmp_path) / "usr/local/share/imgnode/cache/vllm/info.json", "{}")
     for digest in ("a" * 64, "b" * 64, "c" * 64):
-        made = cache.prepare(digest, tmp_path)
+        image = ContainerImage("imgnode/x", "1", digest, "5" * 64, "{}", (top,))
+        made = cache.prepare(image, tmp_path)
+        assert (made / "vllm/info.json").read_text() == "{}"
         put(made / "kernel", "x")
+        (made / "vllm/info.json").write_text("newer")
+        cache.prepare(image, tmp_path)
+        assert (made / "vllm/info.json").read_text() == "newer"
     names = sorted(one.name for one in made.parent.iterdir())
     assert names == ["b" * 12, "c" * 12]
     assert made.stat().st_mode & 0o777 == 0o700
-    assert owners == [970] * 3
+    assert set(owners) == {970}
 
 
 @pytest.mark.allow_commands("sh", "cat")

@@ -1,7 +1,8 @@
-"""One image and one node for all VM tests of a run.
+"""The images of a run, and a node for each test module.
 
-IMGBUILD_TEST_IMAGE in the environment names the disk image; without it the `cpu` profile
-is built (stages come from the cache).
+A module's NODE_PROFILE says which profile it wants: `bare` (default) or `cpu`. It is built
+where needed (stages come from the cache). IMGBUILD_TEST_IMAGE in the environment names a
+disk image to be tested instead; what needs a container is skipped if that one has none.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ import testinfra
 from testinfra.host import Host
 
 from builder.core.process import Runner
+from builder.model.artifacts import Manifest
 from builder.vm.keep import keep_evidence
 from builder.vm.kvm import probe_kvm
 from builder.vm.qemu import Accel
@@ -41,6 +44,11 @@ class Image:
         """The disk image."""
         return self.folder / "disk.raw"
 
+    @property
+    def manifest(self) -> Manifest:
+        """What the image says of itself."""
+        return Manifest.model_validate_json((self.folder / "manifest.json").read_text())
+
 
 @pytest.fixture(scope="session")
 def runner() -> Iterator[Runner]:
@@ -50,15 +58,23 @@ def runner() -> Iterator[Runner]:
     door.close()
 
 
-@pytest.fixture(scope="session")
-def image() -> Image:
-    """Give the image under test, building it where none is named."""
+@cache
+def built(profile: str) -> Image:
+    """Return the image of a profile, building it once."""
+    argv = [sys.executable, "-m", "builder.cli.main", "build", "--profile", profile]
+    done = subprocess.run(argv, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    return Image(Path(done.stdout.strip()))
+
+
+@pytest.fixture(scope="module")
+def image(request: pytest.FixtureRequest) -> Image:
+    """Give the image under test."""
+    profile = getattr(request.module, "NODE_PROFILE", "bare")
     named = os.environ.get("IMGBUILD_TEST_IMAGE")
-    if named:
-        return Image(Path(named).parent)
-    argv = [sys.executable, "-m", "builder.cli.main", "build", "--profile", "cpu"]
-    built = subprocess.run(argv, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
-    return Image(Path(built.stdout.strip()))
+    found = Image(Path(named).parent) if named else built(profile)
+    if profile == "cpu" and found.manifest.payload.container is None:
+        pytest.skip(f"{found.folder}: has no container")
+    return found
 
 
 @pytest.fixture(scope="session")
@@ -73,10 +89,11 @@ def node(
 ) -> Iterator[VmNode]:
     """Give a node that has just booted for the first time; each test module has its own.
 
-    A module's NODE_SEED is its seed.
+    A module's NODE_SEED is its seed, its NODE_SIZE what the machine has.
     """
     seed = getattr(request.module, "NODE_SEED", SEED)
-    with start_node(runner, image.disk, seed, FOLDER, accel=accel, size=VmSize()) as started:
+    size = getattr(request.module, "NODE_SIZE", VmSize())
+    with start_node(runner, image.disk, seed, FOLDER, accel=accel, size=size) as started:
         yield started
         if request.session.testsfailed:
             logs = ROOT / "out" / "failed-tests" / request.module.__name__
