@@ -15,10 +15,10 @@ setup: .venv/.done  ## install what the build needs (apt, root) and a virtual en
 	touch $@
 
 .PHONY: demo
-demo: setup  ## build the cpu image, boot it in QEMU, show that the node is up
+demo: setup  ## build the cpu image, boot it in QEMU, ask its model a question
 	$(IMGBUILD) doctor
 	$(IMGBUILD) build --profile cpu
-	$(IMGBUILD) boot --status
+	$(IMGBUILD) boot --ask "What is the capital of France?"
 
 .PHONY: build
 build: setup  ## build PROFILE (default cpu)
@@ -47,6 +47,11 @@ golden: setup  ## regenerate golden files and schemas
 .PHONY: bench
 bench: setup  ## measure against mkosi, side by side; writes docs/benchmarks.md
 	$(PYTHON) -m bench
+
+.PHONY: bench-container
+bench-container: setup  ## measure the seeded store against docker load; needs an image of profile cpu
+	$(IMGBUILD) build --profile cpu
+	$(PYTHON) -m bench.zerocopy
 
 .PHONY: clean
 clean:  ## remove images and the cache

@@ -9,7 +9,7 @@ from builder.core.paths import Project
 from builder.core.process import Runner
 from builder.model.spec import Spec
 
-PROFILE = "cpu"
+PROFILE = "bare"
 SITE = "debian"
 
 

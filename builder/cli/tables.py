@@ -1,4 +1,4 @@
-"""How tables and sizes look: the same everywhere, and whole where the output is a file."""
+"""How tables, sizes and shares look."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from rich.console import Console, JustifyMethod
 from rich.filesize import decimal
 from rich.table import Table
 
-_WIDE = 10_000  # in a pipe no line is broken
+_WIDE = 160  # columns in a pipe: what asks its terminal gets 80, and cells are torn
 
 
 def table(*headings: str, right: tuple[str, ...] = ()) -> Table:
@@ -20,7 +20,7 @@ def table(*headings: str, right: tuple[str, ...] = ()) -> Table:
 
 
 def show(made: Table) -> None:
-    """Print a table; a terminal's width breaks cells, a pipe's does not."""
+    """Print a table, as wide as the terminal; in a pipe wide, and without blanks at line ends."""
     console = Console(markup=False, highlight=False)
     if console.is_terminal:
         console.print(made)

@@ -111,7 +111,7 @@ def _packages(old: Manifest, new: Manifest) -> tuple[tuple[PackageChange, ...], 
     changes, same = [], 0
     for name in sorted(before.keys() | after.keys()):
         was, is_now = before.get(name), after.get(name)
-        if was and is_now and was.sha256 == is_now.sha256:
+        if was and is_now and (was.version, was.sha256) == (is_now.version, is_now.sha256):
             same += 1
             continue
         versions = was.version if was else None, is_now.version if is_now else None

@@ -75,10 +75,8 @@ def _change(
     old: LockedPackage | LockedWheel | None, new: LockedPackage | LockedWheel | None
 ) -> str | None:
     """Return what became of one package or wheel; None where nothing did."""
-    if old and new and old.sha256 == new.sha256:
-        return None
     if old and new and old.version == new.version:
-        return f"{new.version}, another file"
+        return None if old.sha256 == new.sha256 else f"{new.version}, another file"
     return f"{old.version if old else 'new'} → {new.version if new else 'gone'}"
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,6 +19,7 @@ _EMULATED = (
     "type=11,value=io.systemd.stub.kernel-cmdline-extra=module_blacklist=sha256_ssse3",
 )
 _OVMF = Path("/usr/share/OVMF")
+_RELAY = Path(__file__).with_name("relay.py")
 # Firmware tries network boot for minutes unless told not to.
 _NO_NETWORK_BOOT = ("IPv4PXESupport", "IPv6PXESupport", "IPv4Support", "IPv6Support")
 
@@ -30,11 +33,20 @@ class Firmware:
 
 
 @dataclass(frozen=True)
+class HostService:
+    """A server on `host_port` of 127.0.0.1, for the guest at `address`:`port` in 10.0.2.0/24."""
+
+    address: str
+    port: int
+    host_port: int
+
+
+@dataclass(frozen=True)
 class VmConfig:
     """What a virtual machine is; `disk` is a raw file that the machine writes to.
 
-    `restrict_network` keeps the guest from reaching anything but this host's forwarded
-    SSH port. `extra` is appended to the command line as it is.
+    `restrict_network` keeps the guest from reaching anything but `host_services`; from outside
+    it is reached by `open_ports` alone. `extra` is appended to the command line as it is.
     """
 
     disk: Path
@@ -44,6 +56,7 @@ class VmConfig:
     firmware: Firmware = Firmware()
     restrict_network: bool = True
     open_ports: tuple[int, ...] = (SSH_PORT, API_PORT)
+    host_services: tuple[HostService, ...] = ()
     extra: tuple[str, ...] = ()
 
 
@@ -89,7 +102,7 @@ def qemu_argv(config: VmConfig, paths: VmPaths, ports: Mapping[int, int]) -> lis
         *("-m", str(config.memory_mib), "-smp", str(config.cpus)),
         *firmware_arguments(config.firmware.code, paths.variables),
         *_disk_arguments(config.disk),
-        *_network_arguments(ports, restrict=config.restrict_network),
+        *_network_arguments(ports, config.host_services, restrict=config.restrict_network),
         *("-object", "rng-random,id=rng0,filename=/dev/urandom"),
         *("-device", "virtio-rng-pci,rng=rng0"),
         *("-device", "i6300esb", "-action", "watchdog=reset"),
@@ -124,15 +137,25 @@ def _disk_arguments(disk: Path) -> list[str]:
     ]
 
 
-def _network_arguments(ports: Mapping[int, int], *, restrict: bool) -> list[str]:
-    forward = ",".join(f"hostfwd=tcp:127.0.0.1:{here}-:{there}" for there, here in ports.items())
+def _network_arguments(
+    ports: Mapping[int, int], services: Iterable[HostService], *, restrict: bool
+) -> list[str]:
+    words = ["user", "id=net0", f"restrict={'on' if restrict else 'off'}"]
+    words += [f"hostfwd=tcp:127.0.0.1:{here}-:{there}" for there, here in ports.items()]
+    words += [f"guestfwd=tcp:{one.address}:{one.port}-cmd:{_relay(one)}" for one in services]
     arguments = [
-        *("-netdev", f"user,id=net0,restrict={'on' if restrict else 'off'},{forward}"),
+        *("-netdev", ",".join(words)),
         *("-device", "virtio-net-pci,netdev=net0,romfile="),
     ]
     for name in _NO_NETWORK_BOOT:
         arguments += ["-fw_cfg", f"name=opt/org.tianocore/{name},string=n"]
     return arguments
+
+
+def _relay(service: HostService) -> str:
+    """Return the command that QEMU runs for each of the guest's connections."""
+    argv = [sys.executable, "-I", "-S", str(_RELAY), str(service.host_port)]
+    return shlex.join(argv).replace(",", ",,")
 
 
 def _channel_arguments(paths: VmPaths) -> list[str]:

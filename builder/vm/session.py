@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from builder.core.process import Runner
-    from builder.vm.qemu import Accel
+    from builder.vm.qemu import Accel, HostService
 
 DEFAULT_SEED = "#cloud-config\nhostname: demo\n"
 
@@ -53,12 +53,13 @@ def start_node(
     accel: Accel,
     size: VmSize,
     raw: bool = False,
+    services: tuple[HostService, ...] = (),
 ) -> Iterator[VmNode]:
     """Boot a copy of the disk image with a seed that also lets a key of our own in.
 
     The copy lies in `folder` and is gone afterwards. With `raw` the seed is written as it
-    is, however bad, without the key. Raises UserError for a bad image or seed, VmError when
-    the machine does not start.
+    is, however bad, without the key. `services` are all that the node reaches. Raises
+    UserError for a bad image or seed, VmError when the machine does not start.
     """
     folder.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix="node-", dir=folder))
@@ -66,7 +67,13 @@ def start_node(
         disk = prepare_disk(runner, image, work / "disk.raw", size.disk_bytes)
         key = make_key(runner, work / "key")
         write_seed(runner, disk, _files(seed, key.public, raw=raw))
-        config = VmConfig(disk=disk, memory_mib=size.memory_mib, cpus=size.cpus, accel=accel)
+        config = VmConfig(
+            disk=disk,
+            memory_mib=size.memory_mib,
+            cpus=size.cpus,
+            accel=accel,
+            host_services=services,
+        )
         with Machine(runner, config) as machine:
             ssh = Ssh(runner, work / "ssh", port=machine.ports[SSH_PORT], key=key)
             yield VmNode(machine, ssh, disk, key.public)

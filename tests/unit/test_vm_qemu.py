@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 
-from builder.vm.qemu import Firmware, VmConfig, VmPaths, qemu_argv
+import pytest
+
+from builder.vm.qemu import Firmware, HostService, VmConfig, VmPaths, qemu_argv
 
 PATHS = VmPaths(Path("/run/vm"))
 
@@ -43,6 +47,19 @@ def test_the_network_reaches_only_ssh_unless_opened() -> None:
         "user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:2222-:22"
     )
     assert "restrict=off" in value_after(opened, "-netdev")
+
+
+def test_a_service_of_the_host_is_reached_by_a_relay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/a,b/c d/python3")
+    config = VmConfig(disk=Path("/d.raw"), host_services=(HostService("10.0.2.100", 80, 4080),))
+    netdev = value_after(qemu_argv(config, PATHS, {22: 2222}), "-netdev")
+    network, command = netdev.split(",guestfwd=tcp:10.0.2.100:80-cmd:")
+    assert network == "user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:2222-:22"
+    program, *options, relay, port = shlex.split(command.replace(",,", ","))
+    assert program == "/a,b/c d/python3"
+    assert options == ["-I", "-S"]
+    assert Path(relay).is_file()
+    assert port == "4080"
 
 
 def test_firmware_code_is_read_only_and_its_variables_private() -> None:

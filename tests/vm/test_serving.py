@@ -18,7 +18,7 @@ from builder.vm.disk import write_seed
 from builder.vm.qemu import API_PORT
 from builder.vm.seed import seed_files
 from builder.vm.session import VmNode, VmSize
-from tests.vm.conftest import BOOT_S, Image, wait_settled
+from tests.vm.conftest import BOOT_S, Image
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(2400)]
 
@@ -47,13 +47,15 @@ SERVING_S = 1500.0
 
 
 @pytest.fixture(scope="module")
-def serving(up: VmNode) -> VmNode:
+def serving(node: VmNode) -> VmNode:
     """Give the node once it has made its first token."""
-    wait_serving(up)
-    return up
+    wait_serving(node)
+    return node
 
 
-def wait_serving(node: VmNode) -> None:
+def wait_serving(node: VmNode, *, since: int = 0) -> None:
+    node.machine.wait_for("login:", BOOT_S, since=since)
+    node.ssh.wait_ready(BOOT_S)
     deadline = time.monotonic() + SERVING_S
     while time.monotonic() < deadline:
         if node.ssh.run("systemctl is-active vllm.service", 120).stdout.strip() == "active":
@@ -120,6 +122,18 @@ def test_the_container_is_the_one_that_the_image_names_and_may_do_little(
     assert found["AppArmorProfile"] == "docker-default"
 
 
+def test_the_container_has_no_tools_to_build_with_and_no_ballast(serving: VmNode) -> None:
+    layers = "/run/imgnode/layers/*/usr"
+    names = "gcc* g++* cc c++ clang* make cmake ninja git pip* apt*"
+    tools = " -o ".join(f"-name '{name}'" for name in names.split())
+    folders = f"{layers}/bin {layers}/local/bin"
+    assert sudo(serving, f'sh -c "find {folders} {tools} 2>/dev/null || true"') == ""
+    packages = f"{layers}/local/lib/python3.11/dist-packages"
+    ballast = "-name tests -o -name '*.pyi' -o -name '*.h' -o -name '*.a'"
+    found = sudo(serving, f'sh -c "find {packages} -maxdepth 4 {ballast} 2>/dev/null || true"')
+    assert found == ""
+
+
 def test_metrics_tell_of_tokens(serving: VmNode) -> None:
     lines = api(serving, "/metrics").text.splitlines()
     made = [line for line in lines if line.startswith("vllm:generation_tokens_total")]
@@ -160,9 +174,7 @@ def test_a_seed_with_a_model_that_is_nowhere_leaves_the_last_good_config(
     serving.machine.poweroff(BOOT_S)
     write_seed(runner, serving.disk, seed_files(NOBODY_S, serving.key))
     since = serving.machine.start()
-    serving.machine.wait_for("login:", BOOT_S, since=since)
-    wait_settled(serving)
-    wait_serving(serving)
+    wait_serving(serving, since=since)
     assert api(serving, "/v1/models").json()["data"][0]["id"] == "smollm2"
     shown = json.loads(sudo(serving, "imgnode model show --json"))
     assert shown["fallback"] is True
