@@ -103,7 +103,7 @@ class Place:
         return self.start(*words, env=env).end()
 
     def build(
-        self, profile: str = "cpu", *words: str, env: Mapping[str, str] | None = None
+        self, profile: str = "bare", *words: str, env: Mapping[str, str] | None = None
     ) -> Result:
         """Run `imgbuild build` into the output folder."""
         return self.run("build", "--profile", profile, "--out", str(self.out), *words, env=env)

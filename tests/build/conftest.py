@@ -16,7 +16,7 @@ from builder.model.lock import Lock
 from tests.build.archives import PROJECT, Archives, broken_archives
 from tests.build.command import ROOMS, Place, copy_project
 
-_CHECKOUT = Path(__file__).parents[2]
+CHECKOUT = Path(__file__).parents[2]
 STAGES = ("tools", "base", "initrd", "root", "image")
 
 
@@ -37,14 +37,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @dataclass(frozen=True)
 class Warm:
-    """A finished build of profile cpu: its project (never changed), cache and files."""
+    """A finished build of profile bare: its project (never changed), cache and files."""
 
     place: Place
     cache: Path
 
     @property
     def lock(self) -> Lock:
-        return Lock.model_validate_json(self.place.lock_file("cpu").read_text())
+        return Lock.model_validate_json(self.place.lock_file("bare").read_text())
 
     def newest(self, stage: str) -> Path:
         """Return the result of a stage that the build has made or used."""
@@ -72,10 +72,10 @@ def _link(source: Path, target: Path) -> None:
 
 @pytest.fixture(scope="session")
 def warm(tmp_path_factory: pytest.TempPathFactory) -> Warm:
-    """Build profile cpu with the checkout's own cache (cold: a minute; warm: seconds)."""
+    """Build profile bare with the checkout's own cache (cold: a minute; warm: seconds)."""
     place = Place(tmp_path_factory.mktemp("warm"))
-    copy_project(_CHECKOUT, place.project, link=False)
-    cache = _CHECKOUT / ".cache" / "imgbuild"
+    copy_project(CHECKOUT, place.project, link=False)
+    cache = CHECKOUT / ".cache" / "imgbuild"
     place.build(env={"IMGBUILD_CACHE": str(cache)}).done()
     return Warm(place, cache)
 
@@ -91,7 +91,7 @@ def _room_on_the_disk(tmp_path: Path) -> Iterator[None]:
 def place(tmp_path: Path) -> Place:
     """A project with the checkout's configuration and an empty cache; no lock."""
     made = Place(tmp_path)
-    copy_project(_CHECKOUT, made.project, link=True)
+    copy_project(CHECKOUT, made.project, link=True)
     shutil.rmtree(made.project / "config/locks", ignore_errors=True)
     return made
 

@@ -15,8 +15,8 @@ def assert_same_bytes(left: Path, right: Path, *, disk: bool = True) -> None:
 
     Without `disk`, the disk image's bytes are not read: gigabytes, most of them holes.
     """
-    names = sorted(path.name for path in left.iterdir())
-    assert names == sorted(path.name for path in right.iterdir())
+    names = _names(left)
+    assert names == _names(right)
     names = [name for name in names if disk or name != _DISK]
     for name in ("initrd.cpio.zst", "root.erofs", *names):  # the cause before what follows from it
         done = subprocess.run(
@@ -28,6 +28,10 @@ def assert_same_bytes(left: Path, right: Path, *, disk: bool = True) -> None:
             continue
         inside = _differing_paths(left, right) if name == "root.erofs" else []
         raise AssertionError("\n".join([done.stdout + done.stderr, *inside]))
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
 def _differing_paths(left: Path, right: Path) -> list[str]:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from tests.build.command import Place
 
-_CPU = "extends: cpu\ndescription: a test\n"
+_BARE = "extends: bare\ndescription: a test\n"
 
 
 def test_unknown_key(place: Place) -> None:
-    place.write("config/profiles/bad.yaml", f"{_CPU}disk: {{roof: 1GiB}}\n")
+    place.write("config/profiles/bad.yaml", f"{_BARE}disk: {{roof: 1GiB}}\n")
     result = place.build("bad")
     result.refused("config/profiles/bad.yaml: disk.roof: unknown key", "hint:", "'root'")
     place.nothing_half_written()
 
 
 def test_wrong_type(place: Place) -> None:
-    place.write("config/profiles/bad.yaml", f"{_CPU}overlays: yes\ndisk: {{root: plenty}}\n")
+    place.write("config/profiles/bad.yaml", f"{_BARE}overlays: yes\ndisk: {{root: plenty}}\n")
     result = place.build("bad")
     result.refused(
         "config/profiles/bad.yaml: overlays:", "config/profiles/bad.yaml: disk.root:", "hint:"
@@ -30,7 +30,7 @@ def test_missing_profile(place: Place) -> None:
 
 
 def test_missing_site(place: Place) -> None:
-    result = place.build("cpu", "--site", "debain")
+    result = place.build("bare", "--site", "debain")
     result.refused("debain", "hint: did you mean 'debian'?")
     place.nothing_half_written()
 

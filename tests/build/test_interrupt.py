@@ -44,7 +44,7 @@ def test_stage(
 
 def _interrupt(place: Place, stage: str, after_s: float, number: Signals) -> None:
     with no_orphans():
-        running = place.start("build", "--profile", "cpu", "--json", "--out", str(place.out))
+        running = place.start("build", "--profile", "bare", "--json", "--out", str(place.out))
         running.reach(stage)
         time.sleep(after_s)
         result = running.hit(number)
@@ -105,7 +105,7 @@ def test_copy_to_the_output_folder(built: Place, warm: Warm) -> None:
     built.out.parent.mkdir()
     for number in (SIGINT, SIGKILL):
         with no_orphans():
-            running = built.start("build", "--profile", "cpu", "--json", "--out", str(built.out))
+            running = built.start("build", "--profile", "bare", "--json", "--out", str(built.out))
             _wait_for(built.out.with_name(f".{built.out.name}.part"))
             result = running.hit(number)
         if number == SIGINT:

@@ -70,7 +70,7 @@ def test_lock_on_a_full_disk(tiny: Place, archives: Archives, small: Small) -> N
 
 def test_slot_too_small_for_the_root(built: Place, warm: Warm) -> None:
     warm.fill(built.cache, ("tools", "base", "initrd"))
-    text = "extends: cpu\ndescription: a test\ndisk: {root: 64MiB}\n"
+    text = "extends: bare\ndescription: a test\ndisk: {root: 64MiB}\n"
     built.write("config/profiles/small.yaml", text)
     lock = warm.lock.model_copy(update={"profile": "small"})
     built.lock_file("small").write_text(lock.model_dump_json())

@@ -15,7 +15,7 @@ def test_two_builds_at_once(built: Place, warm: Warm) -> None:
     """Both have to make the same stages, into different folders: both succeed alike."""
     warm.fill(built.cache, _UP_TO_BASE)
     outs = [built.top / "first", built.top / "second"]
-    builds = [built.start("build", "--profile", "cpu", "--out", str(out)) for out in outs]
+    builds = [built.start("build", "--profile", "bare", "--out", str(out)) for out in outs]
     results = [build.end() for build in builds]
     for result, out in zip(results, outs, strict=True):
         result.done()
@@ -30,10 +30,10 @@ def test_two_builds_at_once(built: Place, warm: Warm) -> None:
 def test_build_without_cache_beside_one_with(built: Place, warm: Warm) -> None:
     """A build that makes all anew does not take away what another one works with."""
     warm.fill(built.cache, [name for name in STAGES if name != "root"])
-    using = built.start("build", "--profile", "cpu", "--json", "--out", str(built.out))
+    using = built.start("build", "--profile", "bare", "--json", "--out", str(built.out))
     using.reach("root")
     fresh = built.start(
-        "build", "--profile", "cpu", "--no-cache", "--json", "--out", str(built.top / "fresh")
+        "build", "--profile", "bare", "--no-cache", "--json", "--out", str(built.top / "fresh")
     )
     waiting = "tools: in use by another build, waiting"
     assert any(event.get("text") == waiting for event in fresh.events())
@@ -46,7 +46,7 @@ def test_build_without_cache_beside_one_with(built: Place, warm: Warm) -> None:
 def test_prune_beside_a_build(built: Place, warm: Warm) -> None:
     """Pruning leaves what a build works with, and its work folders."""
     warm.fill(built.cache, [name for name in STAGES if name != "root"])
-    building = built.start("build", "--profile", "cpu", "--json", "--out", str(built.out))
+    building = built.start("build", "--profile", "bare", "--json", "--out", str(built.out))
     building.reach("root")
     pruned = built.run("cache", "prune", "--keep", "0")
     pruned.done()
