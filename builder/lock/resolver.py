@@ -65,11 +65,15 @@ def _requests(spec: Spec) -> dict[TreeName, list[str]]:
 
 
 def _root_requests(spec: Spec) -> dict[TreeName, list[str]]:
-    return {
+    requests: dict[TreeName, list[str]] = {
         "image": [_ESSENTIAL, *spec.packages],
         "initrd": list(spec.initrd.packages),
         "tools": [_ESSENTIAL, *spec.tools],
     }
+    if spec.driver and spec.profile.gpu:
+        modules = spec.driver.modules[spec.profile.gpu.driver.modules]
+        requests["driver"] = [_ESSENTIAL, _MERGED, spec.driver.headers, *modules]
+    return requests
 
 
 def _closure(apt: AptEnv, names: list[str], tree: TreeName) -> list[LockedPackage]:

@@ -9,7 +9,7 @@ from pydantic import Field
 from builder.model.base import Closed
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-TreeName = Literal["image", "initrd", "tools", "container"]
+TreeName = Literal["image", "initrd", "tools", "container", "driver"]
 
 
 class LockedPackage(Closed):

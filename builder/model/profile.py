@@ -8,6 +8,9 @@ from pydantic import ByteSize, Field, field_validator
 
 from builder.model.base import MIB, Closed, Line, Name, PackageName, Size, Word
 from builder.model.container import Source
+from builder.model.driver import ModuleKind
+
+PciDevice = Annotated[str, Field(pattern=r"^10de:[0-9a-f]{4}$")]
 
 
 class Kernel(Closed):
@@ -55,12 +58,52 @@ class Node(Closed):
     )
 
 
+class GpuDriver(Closed):
+    """Which NVIDIA driver the image carries; where it comes from is the site's matter."""
+
+    branch: Annotated[str, Field(pattern=r"^[1-9][0-9]{2}$")] = Field(
+        "535", description="driver branch; a lock with another one is refused"
+    )
+    modules: ModuleKind = Field("proprietary", description="which kernel modules are built")
+
+
+class Mig(Closed):
+    """Multi-Instance GPU: every GPU is split alike at each boot."""
+
+    profile: Annotated[str, Field(pattern=r"^[1-7]g\.[0-9]+gb(\+me)?$")] = Field(
+        description="GPU instance profile, as `nvidia-smi mig -lgip` names it",
+        examples=["3g.40gb"],
+    )
+    count: Annotated[int, Field(ge=1, le=7)] = Field(description="instances on each GPU")
+
+
 class Gpu(Closed):
     """The GPUs of the board, all alike; a seed's parallelism and memory are judged by them."""
 
     model: Line = Field(description="name of the board, for people", examples=["A100-SXM4-80GB"])
-    count: Annotated[int, Field(ge=1, le=64)] = Field(description="GPUs in one node")
-    memory: Size = Field(description="memory of each GPU", examples=["80GiB"])
+    names: tuple[Line, ...] = Field(
+        ("*",),
+        description="names that NVML may give the GPUs, as shell globs",
+        examples=[["NVIDIA A100-SXM4-80GB*"]],
+    )
+    devices: tuple[PciDevice, ...] = Field(
+        (), description="PCI device IDs; the driver must support each", examples=[["10de:20b2"]]
+    )
+    count: Annotated[int, Field(ge=1, le=64)] | None = Field(
+        None, description="GPUs in one node; none: as many as there are"
+    )
+    memory: Size | None = Field(
+        None, description="memory of each GPU; none: not known here", examples=["80GiB"]
+    )
+    driver: GpuDriver = GpuDriver()
+    nvlink: bool = Field(False, description="whether the GPUs are joined by NVLink")
+    fabric_manager: bool = Field(False, description="whether NVSwitch needs its manager")
+    mig: Mig | None = Field(None, description="how each GPU is split; none: not at all")
+    persistence: bool = Field(True, description="keep the driver loaded with nobody using it")
+    power_limit_w: Annotated[int, Field(ge=50, le=2000)] | None = Field(
+        None, description="power limit of each GPU in watts; none: the board's own"
+    )
+    ecc: bool | None = Field(None, description="ECC that the GPUs must have; none: as they are")
 
 
 class Serve(Closed):
@@ -107,5 +150,5 @@ class Profile(Closed):
         (), description="model bundles that are part of every version, by name in image/models/"
     )
     gpu: Gpu | None = Field(
-        None, description="GPUs, as `imgbuild seed check` and the node count them; none: no GPU"
+        None, description="GPUs, their driver, and how a node sets them up; none: no GPU, no driver"
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from builder.model.base import Closed, Line, Word
+from builder.model.base import Closed, Line, Name, Word
+from builder.model.container import Source
 
 Fingerprint = Annotated[str, Field(pattern=r"^[0-9A-F]{40}$")]
 HttpAddress = Annotated[str, Field(pattern=r"^https?://[^\s/]+(/[^\s?#]*)?$")]
@@ -70,6 +71,17 @@ class Wheels(Closed):
     extra_indexes: tuple[str, ...] = Field((), description="further indexes, such as PyTorch's")
 
 
+class GpuSource(Closed):
+    """How the site's nodes get their driver, and how GPUs reach the container."""
+
+    driver: Name = Field("debian", description="recipe in image/drivers/, by name")
+    runtime: Literal["devices", "nvidia"] = Field(
+        "devices",
+        description="devices: device nodes and the image's own driver libraries; nvidia: the "
+        "nvidia runtime of NVIDIA's container toolkit",
+    )
+
+
 class Site(Closed):
     """Where a node is: archives and their keys, proxies, time servers, alert receiver."""
 
@@ -92,3 +104,13 @@ class Site(Closed):
         "models",
     )
     alerts: Alerts = Alerts()
+    gpu: GpuSource = GpuSource()
+    roles: dict[Name, Name] = Field(
+        default_factory=dict,
+        description="package lists that stand in for those that a profile names, such as "
+        "container: container-vendor",
+    )
+    containers: dict[Source, Source] = Field(
+        default_factory=dict,
+        description="container images that stand in for those that a profile names",
+    )

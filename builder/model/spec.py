@@ -6,6 +6,7 @@ from pydantic import Field
 
 from builder.model.base import Closed, PackageName
 from builder.model.container import BundleRecipe, ContainerRecipe
+from builder.model.driver import DriverRecipe
 from builder.model.profile import Profile
 from builder.model.site import Site
 
@@ -36,6 +37,9 @@ class Spec(Closed):
     )
     bundles: dict[str, BundleRecipe] = Field(
         default_factory=dict, description="the profile's model bundles, by name"
+    )
+    driver: DriverRecipe | None = Field(
+        None, description="what the GPU driver is made of, where the profile has GPUs"
     )
     origins: dict[str, str] = Field(
         description="for each dotted path of profile and site, the file that set it, or 'default'"

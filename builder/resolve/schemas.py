@@ -9,6 +9,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from builder.model.container import BundleRecipe, ContainerRecipe
+from builder.model.driver import DriverRecipe
 from builder.model.profile import Profile
 from builder.model.shapes import Shapes
 from builder.model.site import Site
@@ -24,9 +25,10 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def json_schemas() -> dict[str, dict[str, Any]]:
-    """Return the JSON Schemas by the kind of file; `container` and `bundle` are recipes.
+    """Return the JSON Schemas by the kind of file.
 
-    No key of a profile is required, since another profile may set it.
+    `container`, `bundle` and `driver` are recipes. No key of a profile is required,
+    since another profile may set it.
     """
     return {
         "profile": {"$schema": _DIALECT, **_profile()},
@@ -35,6 +37,7 @@ def json_schemas() -> dict[str, dict[str, Any]]:
         "models": {"$schema": _DIALECT, **Shapes.model_json_schema()},
         "container": {"$schema": _DIALECT, **ContainerRecipe.model_json_schema()},
         "bundle": {"$schema": _DIALECT, **BundleRecipe.model_json_schema()},
+        "driver": {"$schema": _DIALECT, **DriverRecipe.model_json_schema()},
     }
 
 

@@ -6,16 +6,21 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from builder.core.errors import ConfigError
 from builder.model.spec import Spec
+from builder.resolve.drivers import load_driver
 from builder.resolve.names import names_in
 from builder.resolve.problems import did_you_mean, problem, unique
 from builder.resolve.profiles import LoadedProfile, load_profile
 from builder.resolve.recipes import Recipes, load_recipes
 from builder.resolve.roles import initrd_recipe, missing_overlays, package_list, role_packages
 from builder.resolve.sites import load_site
+from builder.resolve.standins import stand_in
 from builder.resolve.validation import origins
 
 if TYPE_CHECKING:
     from builder.core.paths import Project
+    from builder.model.driver import DriverRecipe
+    from builder.model.profile import Profile
+    from builder.model.site import Site
 
 
 _NO_CONTAINER = {"container": None, "models": ()}
@@ -34,12 +39,14 @@ class ProfileInfo(NamedTuple):
 def resolve(project: Project, profile: str, site: str, *, container: bool = True) -> Spec:
     """Return everything a build of `profile` at `site` needs to know, before versions.
 
-    Its packages are those of the profile's roles, `packages.include` and the kernel.
-    Without `container` it has no container and no model bundles, whatever the profile says.
+    Its packages are those of the profile's roles, `packages.include`, the kernel and the GPU
+    driver; the site's stand-ins are in their places. Without `container` it has no container
+    and no model bundles, whatever the profile says.
     Raises ConfigError with all problems of all files at once.
     """
-    node, packages, problems = _checked(project, profile)
     place = load_site(project, site)
+    node, packages, problems = _checked(project, profile, place.value, site)
+    driver, wrong_driver = load_driver(project, node.value, place, site)
     tools, wrong_tools = package_list(project, project.image / "tools.yaml")
     initrd, wrong_initrd = initrd_recipe(project)
     recipes = Recipes()
@@ -47,9 +54,11 @@ def resolve(project: Project, profile: str, site: str, *, container: bool = True
         recipes, wrong_recipes = load_recipes(project, node)
         problems += wrong_recipes
     problems += _abstract(project, node) + place.problems + wrong_tools + wrong_initrd
+    problems += wrong_driver
     if problems or node.value is None or place.value is None or initrd is None:
         raise ConfigError(unique(problems))
     packages |= {*node.value.packages.include, node.value.kernel.package}
+    packages |= _driver_packages(node.value, driver)
     return Spec(
         profile_name=profile,
         site_name=site,
@@ -60,6 +69,7 @@ def resolve(project: Project, profile: str, site: str, *, container: bool = True
         initrd=initrd,
         recipe=recipes.container,
         bundles=recipes.bundles,
+        driver=driver,
         origins={
             **origins(node.value, node.layers, "profile"),
             **origins(place.value, place.layers, "site"),
@@ -73,7 +83,7 @@ def list_profiles(project: Project) -> list[ProfileInfo]:
 
 
 def _info(project: Project, name: str) -> ProfileInfo:
-    loaded, _, problems = _checked(project, name)
+    loaded, _, problems = _checked(project, name, None, "")
     text = loaded.layers.at("description")
     return ProfileInfo(
         name=name,
@@ -84,12 +94,23 @@ def _info(project: Project, name: str) -> ProfileInfo:
     )
 
 
-def _checked(project: Project, name: str) -> tuple[LoadedProfile, set[str], list[str]]:
-    """Return a profile, the packages of its roles, and all problems of both."""
+def _checked(
+    project: Project, name: str, site: Site | None, site_name: str
+) -> tuple[LoadedProfile, set[str], list[str]]:
+    """Return a profile at a site, the packages of its roles, and all problems of both."""
     loaded = load_profile(project, name)
+    wrong = stand_in(project, loaded, site, site_name) if site else []
     packages, wrong_roles = role_packages(project, loaded)
-    problems = loaded.problems + wrong_roles + missing_overlays(project, loaded)
+    problems = loaded.problems + wrong + wrong_roles + missing_overlays(project, loaded)
     return loaded, packages, problems
+
+
+def _driver_packages(profile: Profile, driver: DriverRecipe | None) -> set[str]:
+    """Return the packages of the driver that are part of the image itself."""
+    if driver is None or profile.gpu is None:
+        return set()
+    manager = driver.fabric_manager if profile.gpu.fabric_manager else ()
+    return {*driver.packages, *manager}
 
 
 def _abstract(project: Project, node: LoadedProfile) -> list[str]:

@@ -62,6 +62,8 @@ def _identify(
         "alerts": spec.site.alerts.model_dump(),
         "var_min": spec.profile.disk.var_min,
         "gpus": spec.profile.gpu.count if spec.profile.gpu else 0,
+        "gpu": spec.profile.gpu.model_dump(mode="json") if spec.profile.gpu else None,
+        "gpu_runtime": spec.site.gpu.runtime,
         "serve": spec.profile.serve.model_dump(mode="json"),
         "releases": spec.site.releases,
         "models": spec.site.models,

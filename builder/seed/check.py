@@ -57,7 +57,7 @@ def _model(
     wrong = _heads(config, shape) if shape else []
     if wrong or unknown or shape is None or board is None or board.gpu is None:
         return wrong, unknown
-    return _memory(config, shape, board.gpu, config.max_model_len or 0)
+    return _memory(config, shape, board.gpu.memory or 0, config.max_model_len or 0)
 
 
 def _unknown(config: Inference, board: Board | None, shape: Shape | None) -> list[str]:
@@ -66,6 +66,8 @@ def _unknown(config: Inference, board: Board | None, shape: Shape | None) -> lis
         return ["no --profile: GPUs and memory are not checked"]
     if board.gpu is None:
         return [f"profile {board.profile} has no GPU: memory is not checked"]
+    if board.gpu.memory is None:
+        return [f"profile {board.profile} does not say how much memory a GPU has: not checked"]
     if shape is None:
         return [f"cannot estimate memory: config/models.yaml does not know {config.model}"]
     if config.max_model_len is None:
@@ -83,12 +85,12 @@ def _heads(config: Inference, shape: Shape) -> list[Problem]:
 
 
 def _memory(
-    config: Inference, shape: Shape, gpu: Gpu, length: int
+    config: Inference, shape: Shape, memory: int, length: int
 ) -> tuple[list[Problem], list[str]]:
-    found = estimate(config, shape, gpu, length)
+    found = estimate(config, shape, memory, length)
     parts = (
         f"on each GPU {gib(found.weights)} of weights and {gib(found.sequence)} for one "
-        f"sequence of {length} tokens; {gib(found.usable)} of {gib(gpu.memory)} may be used"
+        f"sequence of {length} tokens; {gib(found.usable)} of {gib(memory)} may be used"
     )
     if found.fits:
         limit = f" (max_num_seqs: {config.max_num_seqs})" if config.max_num_seqs else ""

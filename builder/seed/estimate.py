@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from builder.model.profile import Gpu
 from builder.model.shapes import Shape
 from imgnode.inference import Inference
 
@@ -47,8 +46,8 @@ class Estimate:
         return max(0, (self.usable - self.weights) // self.sequence)
 
 
-def estimate(config: Inference, shape: Shape, gpu: Gpu, length: int) -> Estimate:
-    """Return the memory that a config takes on each GPU, for sequences of `length` tokens."""
+def estimate(config: Inference, shape: Shape, memory: int, length: int) -> Estimate:
+    """Return what a config takes on each GPU of `memory` bytes, for `length` tokens a sequence."""
     tensor = config.tensor_parallel_size or 1
     pipeline = config.pipeline_parallel_size or 1
     weights = shape.parameters * _weight_bytes(config, shape) / (tensor * pipeline)
@@ -56,7 +55,7 @@ def estimate(config: Inference, shape: Shape, gpu: Gpu, length: int) -> Estimate
     kv_heads = max(1, shape.kv_heads // tensor)
     token = 2 * layers * kv_heads * shape.head_dim * _kv_bytes(config, shape)
     share = config.gpu_memory_utilization or UTILIZATION
-    return Estimate(int(gpu.memory * share), int(weights), token * length)
+    return Estimate(int(memory * share), int(weights), token * length)
 
 
 def gib(size: int) -> str:

@@ -28,9 +28,12 @@ class ServeFacts:
 
 @dataclass(frozen=True)
 class Facts:
-    """`models` is the mirror's address without a slash at its end, None where there is none."""
+    """`gpus` is how many the profile says, None: as many as there are.
 
-    gpus: int
+    `models` is the mirror's address without a slash at its end, None where there is none.
+    """
+
+    gpus: int | None
     serve: ServeFacts
     models: str | None
 
@@ -49,7 +52,7 @@ def read_facts(root: Path = Path("/")) -> Facts:
     try:
         mirror = values.get("models")
         serve = ServeFacts(**values["serve"])
-        return Facts(values.get("gpus") or 0, serve, mirror.rstrip("/") if mirror else None)
+        return Facts(values["gpus"], serve, mirror.rstrip("/") if mirror else None)
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{_FACTS}: cannot be understood: {error}") from error
 

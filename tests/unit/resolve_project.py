@@ -45,6 +45,11 @@ archives:
     suites: [bookworm]
     keyring: debian-archive-keyring.gpg
 """,
+    "image/drivers/debian.yaml": """
+description: a driver
+packages: [libcuda1]
+modules: {proprietary: [nvidia-kernel-dkms]}
+""",
     "image/packages/base.yaml": "- udev\n- bash\n",
     "image/packages/ssh.yaml": "- openssh-server\n- bash\n",
     "image/tools.yaml": "- mmdebstrap\n- apt\n- apt\n",

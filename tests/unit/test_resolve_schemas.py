@@ -47,5 +47,6 @@ def test_write_schemas_creates_the_folder(tmp_path: Path) -> None:
         "models.json",
         "container.json",
         "bundle.json",
+        "driver.json",
     ]
     assert written[0].read_text(encoding="utf-8") == schema_text("profile")

@@ -114,3 +114,53 @@ def test_an_abstract_profile_need_not_be_whole(files: Files) -> None:
 def test_the_profiles_of_this_repository_are_good() -> None:
     project = Project(Path(__file__).parents[2])
     assert {info.name: info.error for info in list_profiles(project) if info.error} == {}
+
+
+GPU_PROFILE = "extends: base\ndescription: a\ngpu: {model: A100, count: 8, memory: 80GiB}\n"
+
+
+def test_a_profile_with_gpus_brings_the_sites_driver(files: Files) -> None:
+    files.profile(GPU_PROFILE, "a100")
+    spec = files.resolve("a100")
+    assert spec.driver is not None
+    assert spec.driver.modules == {"proprietary": ("nvidia-kernel-dkms",)}
+    assert "libcuda1" in spec.packages
+    assert files.resolve("cpu").driver is None
+    assert "libcuda1" not in files.resolve("cpu").packages
+
+
+def test_a_driver_that_the_site_does_not_have(files: Files) -> None:
+    files.profile(GPU_PROFILE.replace("80GiB}", "80GiB, driver: {modules: open}}"), "a100")
+    (told,) = files.problems("a100")
+    assert told == (
+        "config/sites/debian.yaml: gpu.driver: driver 'debian' has no open modules, which the "
+        "profile asks for (hint: set gpu.driver.modules of the profile)"
+    )
+    files.profile(GPU_PROFILE, "a100")
+    site = files.project.sites / "debian.yaml"
+    site.write_text(f"{site.read_text()}gpu: {{driver: debain}}\n")
+    (told,) = files.problems("a100")
+    assert "there is no image/drivers/debain.yaml" in told
+    assert "did you mean 'debian'" in told
+
+
+def test_a_site_puts_others_in_the_place_of_roles_and_containers(files: Files) -> None:
+    files.profile(GPU_PROFILE + "container: recipe:none\npackages: {roles: [base, ssh]}\n", "a100")
+    files.write("image/packages/ssh-own.yaml", "- dropbear\n")
+    site = files.project.sites / "debian.yaml"
+    image = "docker://vllm/vllm-openai:v0.32.0"
+    own = f"roles: {{ssh: ssh-own}}\ncontainers: {{'recipe:none': '{image}'}}\n"
+    site.write_text(site.read_text() + own)
+    spec = files.resolve("a100")
+    assert "dropbear" in spec.packages
+    assert "openssh-server" not in spec.packages
+    assert spec.profile.container == image
+    assert spec.profile.packages.roles == ("base", "ssh-own")
+    assert spec.origins["profile.container"] == "config/sites/debian.yaml"
+
+
+def test_a_stand_in_for_a_role_that_does_not_exist(files: Files) -> None:
+    site = files.project.sites / "debian.yaml"
+    site.write_text(site.read_text() + "roles: {bsae: ssh}\n")
+    (told,) = files.problems()
+    assert "config/sites/debian.yaml: roles.bsae: there is no role 'bsae'" in told

@@ -27,7 +27,8 @@ __all__ = ["call", "files"]
 
 ROOT = Path(__file__).parents[2]
 GIB = 1 << 30
-A100 = Gpu(model="A100-SXM4-80GB", count=8, memory=80 * GIB)
+A100_BYTES = 80 * GIB
+A100 = Gpu(model="A100-SXM4-80GB", count=8, memory=A100_BYTES)
 SHAPES = load_shapes(Project(ROOT))
 BIG = "Qwen/Qwen2.5-72B-Instruct"
 GPU_PROFILE = """
@@ -45,7 +46,7 @@ def seed(**settings: object) -> bytes:
 def test_an_estimate_by_hand() -> None:
     """72.7e9 weights of 2 bytes over 4 GPUs; 2 x 80 layers x 2 heads x 128 x 2 bytes a token."""
     config = Inference(tensor_parallel_size=4)
-    found = estimate(config, SHAPES[BIG], A100, 32768)
+    found = estimate(config, SHAPES[BIG], A100_BYTES, 32768)
     assert found.weights == 72706203648 * 2 // 4
     assert found.sequence == 2 * 80 * 2 * 128 * 2 * 32768
     assert found.usable == int(80 * GIB * 0.9)
@@ -68,8 +69,8 @@ def test_an_estimate_by_hand() -> None:
 def test_what_a_config_does_to_the_estimate(
     config: Inference, weights: float, token: float
 ) -> None:
-    plain = estimate(Inference(), SHAPES[BIG], A100, 1024)
-    found = estimate(config, SHAPES[BIG], A100, 1024)
+    plain = estimate(Inference(), SHAPES[BIG], A100_BYTES, 1024)
+    found = estimate(config, SHAPES[BIG], A100_BYTES, 1024)
     assert found.weights == int(plain.weights * weights)
     assert found.sequence == int(plain.sequence * token)
 

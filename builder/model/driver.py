@@ -1,0 +1,40 @@
+"""The NVIDIA driver: which packages it is made of at a site, and what a build makes of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from builder.model.base import Closed, Line, PackageName
+from builder.model.container import Pinned
+
+ModuleKind = Literal["proprietary", "open"]
+
+
+class DriverRecipe(Closed):
+    """Where a site's driver comes from (`image/drivers/NAME.yaml`)."""
+
+    description: Line = Field(description="one line for people")
+    packages: tuple[PackageName, ...] = Field(
+        description="user space of the image: libraries, firmware, tools; no X, no dkms"
+    )
+    modules: dict[ModuleKind, tuple[PackageName, ...]] = Field(
+        description="dkms packages of the kernel modules, by kind; installed where they are built"
+    )
+    headers: PackageName = Field("linux-headers-amd64", description="headers of the kernel")
+    wheels: tuple[Pinned, ...] = Field(
+        (), description="wheels that the node's own programs need to ask the driver"
+    )
+    fabric_manager: tuple[PackageName, ...] = Field(
+        (), description="what NVSwitch boards need besides; none: this site cannot have it"
+    )
+
+
+class Driver(Closed):
+    """Built kernel modules: a folder to be laid over the root, and their version."""
+
+    tree: Path
+    version: str = Field(description="of the modules and of the user space, such as 535.309.01")
+    modules: tuple[str, ...] = Field(description="names as modprobe(8) takes them")
