@@ -68,12 +68,14 @@ def check(image: ContainerImage, report: Report, root: Path = Path("/")) -> str:
 def make(image: ContainerImage, root: Path = Path("/")) -> str:
     """Have Docker copy the layers, which must be mounted; return the copy's ID. Raises Fault.
 
-    Takes minutes. A copy of which a byte could not be read is removed at once.
+    Takes minutes. A copy has no name until it is whole: one of which a byte could not be read
+    is removed at once, one that was cut off before the next is made.
     """
     try:
         words = [f"--change={one}" for one in instructions(image.config)]
     except ValueError as error:
         raise Fault(DOCKER, f"the image cannot be copied: {error}") from error
+    docker.remove_nameless()
     with _merged(image, root) as tree:
         read, loaded = process.pipe(
             ["tar", "--create", "--numeric-owner", "--xattrs", "--xattrs-include=*",
@@ -83,8 +85,7 @@ def make(image: ContainerImage, root: Path = Path("/")) -> str:
         )  # fmt: skip
     found = loaded.stdout.strip()
     if read.rc or loaded.rc:
-        if loaded.rc == 0:
-            docker.remove_image(found)
+        docker.remove_nameless()
         said = (loaded if loaded.rc else read).stderr
         raise Fault(DOCKER, f"Docker cannot copy the image: {_shortened(said)}", "dmesg; df /var")
     docker.tag_image(found, f"{_REPOSITORY}:{image.digest[:_TAG]}")

@@ -37,9 +37,10 @@ def tag_image(image_id: str, name: str) -> None:
     _must(_docker("image", "tag", image_id, name), f"cannot name the image {name}")
 
 
-def remove_image(image_id: str) -> None:
-    """Remove an image. Raises Fault."""
-    _must(_docker("image", "rm", image_id, timeout_s=_ACT_S), "cannot remove a damaged image")
+def remove_nameless() -> None:
+    """Remove all images without a name that no container uses. Raises Fault."""
+    pruned = _docker("image", "prune", "--force", timeout_s=_ACT_S)
+    _must(pruned, "cannot remove images without a name")
 
 
 def remove_container() -> None:

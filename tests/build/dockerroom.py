@@ -84,6 +84,7 @@ def _unfit(payload: Payload, config: Facts) -> Facts:
         seen: Facts = {"known": docker.image_is_known(image.reference)}
         outcomes = tuple(Outcome(one, "a layer", State.MOUNTED) for one in payload.files)
         seen["why"] = copied.check(odd, Report(outcomes))
+        _must("docker", "import", "-", stdin="\0" * 10240)  # an empty tar: a copy that was cut off
         began = time.monotonic()
         made = copied.make(odd)
         seen |= {"made_s": time.monotonic() - began, "made": made, "kept": copied.copy_id(odd)}
@@ -157,8 +158,8 @@ def _docker(*words: str) -> Finished:
     return _must("docker", *words)
 
 
-def _must(*argv: str | Path) -> Finished:
-    done = run([str(word) for word in argv], timeout_s=_RUN_S)
+def _must(*argv: str | Path, stdin: str = "") -> Finished:
+    done = run([str(word) for word in argv], timeout_s=_RUN_S, stdin=stdin)
     assert done.rc == 0, f"{argv}: {asdict(done)}"
     return done
 

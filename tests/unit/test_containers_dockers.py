@@ -5,18 +5,13 @@ from __future__ import annotations
 import pytest
 
 from builder.containers.dockers import docker_warning, is_tested
-from builder.model.lock import Lock, LockedContainer, LockedPackage, TreeName
+from builder.model.lock import Lock, LockedContainer, TreeName
+from tests.unit import fakes
 
 
 def lock(version: str, name: str = "docker.io", tree: TreeName = "image") -> Lock:
-    package = LockedPackage(
-        name=name, version=version, arch="amd64", archive=0, path="x", size=1,
-        sha256="0" * 64, trees=(tree,),
-    )  # fmt: skip
-    return Lock(
-        profile="p", site="s", request="0" * 64, epoch=1, archives=(), packages=(package,),
-        container=LockedContainer(source="recipe:x"),
-    )  # fmt: skip
+    made = fakes.lock(fakes.package(name, version=version, trees=(tree,)))
+    return made.model_copy(update={"container": LockedContainer(source="recipe:x")})
 
 
 @pytest.mark.parametrize(

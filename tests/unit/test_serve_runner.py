@@ -97,6 +97,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     monkeypatch.setattr(docker, "version", lambda: made.version)
     monkeypatch.setattr(docker, "storage_driver", lambda: "overlay2")
     monkeypatch.setattr(docker, "tag_image", lambda *_: None)
+    monkeypatch.setattr(docker, "remove_nameless", lambda: None)
     monkeypatch.setattr(process, "run", lambda *_, **__: Finished(0, "", ""))
     monkeypatch.setattr(process, "pipe", made.pipe)
     monkeypatch.setattr(runner, "heal", made.heal)
