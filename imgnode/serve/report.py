@@ -160,7 +160,7 @@ def lines(told: dict[str, Any] | None) -> list[str]:
     if told["fallback"]:
         found.append("serve    FALLBACK: the last good config is served, not the wanted one")
     if told["image_copied"]:
-        found.append("serve    COPY: Docker takes no seeded layers, and runs a copy of the image")
+        found.append("serve    COPY: Docker takes no seeded layers, only a copy of the image")
     if told["error"] and told["state"] != FAILED:
         found.append(f"serve    {told['error']['kind']}: {told['error']['text']}")
     return found

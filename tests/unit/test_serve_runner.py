@@ -302,7 +302,7 @@ def test_a_docker_that_takes_no_seeded_layers_copies_them_once(
     assert stage.log[0] == "remove"
     assert stage.copy in stage.words
     (line,) = [one for one in reports.lines(told(stage.root)) if "COPY" in one]
-    assert "runs a copy of the image" in line
+    assert "only a copy of the image" in line
 
 
 def test_a_copy_that_fails_does_not_count_against_the_config(
