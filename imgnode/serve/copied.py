@@ -86,7 +86,7 @@ def make(image: ContainerImage, root: Path = Path("/")) -> str:
     found = loaded.stdout.strip()
     if read.rc or loaded.rc:
         docker.remove_nameless()
-        said = (loaded if loaded.rc else read).stderr
+        said = f"{loaded.stderr} {read.stderr}"
         raise Fault(DOCKER, f"Docker cannot copy the image: {_shortened(said)}", "dmesg; df /var")
     docker.tag_image(found, f"{_REPOSITORY}:{image.digest[:_TAG]}")
     write_atomic(root / _MARKER, json.dumps({"digest": image.digest, "id": found}) + "\n")
