@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -42,16 +44,48 @@ def start(argv: Sequence[str], *, env: Mapping[str, str]) -> Child:
 
 def run(argv: Sequence[str], *, timeout_s: float, stdin: str = "") -> Finished:
     """Run a program to its end; its input is `stdin` alone. Never raises for what it does."""
+    return _finish(argv, timeout_s, input=stdin)
+
+
+def pipe(
+    source: Sequence[str], sink: Sequence[str], *, timeout_s: float
+) -> tuple[Finished, Finished]:
+    """Run two programs to their ends, the second reading what the first writes.
+
+    Never raises for what they do; when the second one fails, the first is killed.
+    """
+    with tempfile.TemporaryFile() as errors:
+        try:
+            first = subprocess.Popen(
+                source, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=_own()
+            )
+        except OSError as error:
+            missing = Finished(127, "", f"{source[0]}: {error.strerror}")
+            return missing, missing
+        with first:
+            try:
+                second = _finish(sink, timeout_s, stdin=first.stdout)
+            except BaseException:
+                first.kill()
+                raise
+            if second.rc:
+                first.kill()
+        errors.seek(0)
+        told = errors.read().decode(errors="replace")
+    return Finished(first.returncode, "", told), second
+
+
+def _finish(argv: Sequence[str], timeout_s: float, **source: Any) -> Finished:  # noqa: ANN401
     try:
         done = subprocess.run(
             argv,
-            input=stdin,
             capture_output=True,
             text=True,
             errors="replace",
             timeout=timeout_s,
             check=False,
             env=_own(),
+            **source,
         )
     except subprocess.TimeoutExpired:
         return Finished(124, "", f"{argv[0]}: no end after {timeout_s:g} s")

@@ -13,6 +13,7 @@ from builder.cli.freshness import Freshness
 from builder.cli.lock import ensure_lock
 from builder.cli.session import session
 from builder.compare.parts import parts, total
+from builder.containers.dockers import docker_warning
 from builder.core.events import Note
 from builder.model.artifacts import Manifest
 from builder.pipeline import Built, build_image, identify
@@ -52,6 +53,8 @@ def command(
     with session(debug=debug, as_json=as_json, no_cache=no_cache) as context:
         spec = resolve(context.project, profile, site)
         lock = ensure_lock(context, spec, locked=locked)
+        if warning := docker_warning(lock):
+            context.emit(Note("warning", warning))
         identity = identify(context, spec, lock, version)
         target = (out or context.project.out / profile / identity.version).absolute()
         freshness = Freshness(context, spec, lock)

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from builder.cli import options
 from builder.cli.session import session
 from builder.compare.locks import lock_changes
+from builder.containers.dockers import docker_warning
 from builder.core.context import Context
 from builder.core.errors import UserError
 from builder.core.events import Note
@@ -40,6 +41,8 @@ def command(profile: str, site: str, check: bool, debug: bool) -> None:
         write_lock(path, lock)
         for line in lock_changes(old, lock):
             context.emit(Note("info", line))
+        if warning := docker_warning(lock):
+            context.emit(Note("warning", warning))
     print(path)
 
 

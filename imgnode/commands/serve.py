@@ -9,7 +9,7 @@ from pathlib import Path
 
 from imgnode.commands.group import Commands, group
 from imgnode.models.store import fetched_folder, find
-from imgnode.serve import cache, runner
+from imgnode.serve import cache, copied, runner
 from imgnode.serve.command import Launch, argv
 from imgnode.serve.facts import read_machine
 from imgnode.serve.plan import Plan, read_plan
@@ -59,5 +59,8 @@ def command_line(plan: Plan, root: Path) -> str:
     path = weights.path if weights else fetched_folder(model, revision, root)
     folder = cache.folder(plan.image.digest, root)
     machine = read_machine(root)
-    words = argv(Launch(plan.facts, machine, plan.image, settings, path, folder))
-    return " \\\n  ".join(shlex.join([word]) for word in words)
+    copy = copied.copy_id(plan.image, root)
+    image = copy or plan.image.reference
+    words = argv(Launch(plan.facts, machine, image, settings, path, folder))
+    note = f"# Docker's own copy of {plan.image.reference}\n" if copy else ""
+    return note + " \\\n  ".join(shlex.join([word]) for word in words)

@@ -174,7 +174,7 @@ def _restart() -> None:
 def _wait(wanted: Mapping[str, Any], began: float, limit_s: float, root: Path) -> str | None:
     """Wait for the first token; return why it did not come, None when it did.
 
-    The time of fetching the model does not count.
+    The time of fetching the model, or of copying the image, does not count.
     """
     name, spent = choice.digest(wanted), 0
     while spent < limit_s:
@@ -188,6 +188,6 @@ def _wait(wanted: Mapping[str, Any], began: float, limit_s: float, root: Path) -
             return f"the node falls back: {told['error']['text'] if told['error'] else ''}"
         elif told["state"] == report.SERVING:
             return None
-        elif told["phase"] != report.FETCH:
+        elif told["phase"] not in report.UNTIMED:
             spent += _POLL_S
     return f"no token within {limit_s:g} s"

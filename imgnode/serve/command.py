@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from imgnode.payload import ContainerImage
 from imgnode.serve.facts import Facts, Machine
 
 NAME = "vllm"
@@ -49,11 +48,14 @@ _NO_NEGATIVE = frozenset({"disable-log-stats", "headless", "grpc"})  # vLLM 0.32
 
 @dataclass(frozen=True)
 class Launch:
-    """Everything that one start is made of; `weights` and `cache` are folders of the node."""
+    """Everything that one start is made of; `weights` and `cache` are folders of the node.
+
+    `image` is what `docker run` is told: a reference by digest, or the ID of a copy.
+    """
 
     facts: Facts
     machine: Machine
-    image: ContainerImage
+    image: str
     settings: Mapping[str, Any]
     weights: Path
     cache: Path
@@ -89,7 +91,7 @@ def argv(launch: Launch) -> list[str]:
         f"--mount=type=bind,src={launch.cache},dst=/cache",
         *gpu_arguments(launch.facts),
         *_environment(launch),
-        launch.image.reference,
+        launch.image,
         *server_flags(launch),
     ]
 

@@ -19,6 +19,30 @@ def image_is_known(reference: str) -> bool:
     return _docker("image", "inspect", "--format={{.Id}}", reference).rc == 0
 
 
+def version() -> str | None:
+    """Return dockerd's version, None where it does not answer."""
+    told = _docker("version", "--format={{.Server.Version}}")
+    return told.stdout.strip() or None if told.rc == 0 else None
+
+
+def storage_driver() -> str:
+    """Return the name of dockerd's storage driver. Raises Fault."""
+    told = _docker("info", "--format={{.Driver}}")
+    _must(told, "cannot tell its storage driver")
+    return told.stdout.strip()
+
+
+def tag_image(image_id: str, name: str) -> None:
+    """Give an image a name, for people. Raises Fault."""
+    _must(_docker("image", "tag", image_id, name), f"cannot name the image {name}")
+
+
+def remove_nameless() -> None:
+    """Remove all images without a name that no container uses. Raises Fault."""
+    pruned = _docker("image", "prune", "--force", timeout_s=_ACT_S)
+    _must(pruned, "cannot remove images without a name")
+
+
 def remove_container() -> None:
     """Remove a container that an earlier run has left, running or not. Raises Fault."""
     if _docker("container", "inspect", "--format={{.Id}}", NAME).rc == 0:

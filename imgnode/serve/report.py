@@ -24,17 +24,22 @@ LOADING, SERVING, FAILED, SKIPPED, STOPPED = STATES = (
     "skipped",
     "stopped",
 )
-FETCH = "fetch"  # the phase of `loading` that may take hours
-_ERR = "<3>"  # sd-daemon(3): the journal's priority err
+# Phases of `loading` that may take long, whatever the config; they count against no time limit.
+FETCH, COPY = UNTIMED = ("fetch", "copy")
+_ERR, _WARNING = "<3>", "<4>"  # sd-daemon(3): the journal's priorities
 
 
 @dataclass
 class Reporter:
-    """Tells of one start of the service; `began` is time.monotonic() at its beginning."""
+    """Tells of one start of the service; `began` is time.monotonic() at its beginning.
+
+    `copied` says that Docker runs a copy of the image, not the layers themselves.
+    """
 
     choice: Choice
     began: float
     root: Path = Path("/")
+    copied: bool = False
 
     def open(self) -> None:
         """Say what is begun, loudly when it is not what is wanted."""
@@ -46,6 +51,12 @@ class Reporter:
         """Say what is being waited for."""
         notify(status(f"{text}{self._note()}"))
         self._write(LOADING, text, phase=phase)
+
+    def copying(self, why: str) -> None:
+        """Say loudly that Docker makes a copy of the image, and why."""
+        self.copied = True
+        print(f"{_WARNING}{why}", file=sys.stderr, flush=True)
+        self.loading(why, COPY)
 
     def progress(self, text: str) -> None:
         """Say how a wait goes on: the status line alone."""
@@ -95,6 +106,7 @@ class Reporter:
             "starts_failed": count,
             "error": _error(fault, self.choice),
             "ready_seconds": ready_s,
+            "image_copied": self.copied,
         }
         write(told, self.root)
 
@@ -104,7 +116,11 @@ def skipped(root: Path = Path("/")) -> None:
     told: dict[str, Any] = dict.fromkeys(
         ("phase", "began", "wanted", "in_force", "error", "ready_seconds")
     )
-    told |= {"state": SKIPPED, "text": "no container in this image, or no model in its config"}
+    told |= {
+        "state": SKIPPED,
+        "image_copied": False,
+        "text": "no container in this image, or no model in its config",
+    }
     write({**told, "fallback": False, "starts_failed": 0, "since": int(time.time())}, root)
 
 
@@ -143,6 +159,8 @@ def lines(told: dict[str, Any] | None) -> list[str]:
     found = [f"serve    {told['state']}: {told['text']}"]
     if told["fallback"]:
         found.append("serve    FALLBACK: the last good config is served, not the wanted one")
+    if told["image_copied"]:
+        found.append("serve    COPY: Docker takes no seeded layers, only a copy of the image")
     if told["error"] and told["state"] != FAILED:
         found.append(f"serve    {told['error']['kind']}: {told['error']['text']}")
     return found

@@ -16,7 +16,7 @@ from imgnode.layers.heal import heal
 from imgnode.models.mirror import Mirror
 from imgnode.models.provide import provide
 from imgnode.process import Child
-from imgnode.serve import cache, choice, diagnose, docker, override, probe, secrets
+from imgnode.serve import cache, choice, copied, diagnose, docker, override, probe, secrets
 from imgnode.serve.command import Launch, argv, memory_limit, served_name
 from imgnode.serve.facts import read_machine
 from imgnode.serve.plan import Plan, read_plan, read_wish, show
@@ -94,7 +94,6 @@ class Start:
         """Start the server and watch it. Always raises: Fault when it ends, or Stopped."""
         self._count()
         launch = self._launch()
-        self._docker()
         words, env = argv(launch), self._secrets.env
         docker.remove_container()
         docker.ensure_network()
@@ -149,18 +148,25 @@ class Start:
         machine = read_machine(self._root)
         self._limit = memory_limit(plan.facts, machine)
         folder = cache.prepare(plan.image, self._root)
-        return Launch(plan.facts, machine, plan.image, settings, weights.path, folder)
+        image = self._image()
+        return Launch(plan.facts, machine, image, settings, weights.path, folder)
 
-    def _docker(self) -> None:
-        """Have Docker know the image; its store is mended if it does not. Raises Fault."""
-        reference = self._plan.image.reference
-        if docker.image_is_known(reference):
-            return
+    def _image(self) -> str:
+        """Have Docker know the image; return what it knows it by. Raises Fault.
+
+        Where it does not, its store is mended, and where that does not help it makes a copy.
+        """
+        image, root = self._plan.image, self._root
+        for name in (copied.copy_id(image, root), image.reference):
+            if name and docker.image_is_known(name):
+                self._reporter.copied = name != image.reference
+                return name
         self._reporter.loading("Docker does not know the image: mending its store")
-        report = heal(self._root)
-        if not docker.image_is_known(reference):
-            told = "; ".join(str(one) for one in report.problems)
-            raise Fault(DOCKER, f"Docker does not know {reference} {told}".strip())
+        report = heal(root)
+        if docker.image_is_known(image.reference):
+            return image.reference
+        self._reporter.copying(copied.check(image, report, root))
+        return copied.make(image, root)
 
     def _await_token(self, child: Child) -> None:
         """Wait for the first token. Raises Fault when the server ends or takes too long."""

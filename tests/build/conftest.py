@@ -14,6 +14,7 @@ import pytest
 
 from builder.model.lock import Lock
 from tests.build.archives import PROJECT, Archives, broken_archives
+from tests.build.boxed import add_box
 from tests.build.command import ROOMS, Place, copy_project
 
 CHECKOUT = Path(__file__).parents[2]
@@ -78,6 +79,18 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Warm:
     cache = CHECKOUT / ".cache" / "imgbuild"
     place.build(env={"IMGBUILD_CACHE": str(cache)}).done()
     return Warm(place, cache)
+
+
+@pytest.fixture(scope="session")
+def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
+    """Build profile boxed with the checkout's own cache."""
+    place = Place(tmp_path_factory.mktemp("box"))
+    copy_project(CHECKOUT, place.project, link=False)
+    add_box(place)
+    cache = CHECKOUT / ".cache" / "imgbuild"
+    place.build("boxed", env={"IMGBUILD_CACHE": str(cache)}).done()
+    yield Warm(place, cache)
+    shutil.rmtree(place.top, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,24 +11,12 @@ import pytest
 from builder.core.process import Runner
 from builder.core.sandbox import Sandbox
 from builder.model.artifacts import Manifest
-from tests.build.boxed import RECIPE, add_box
+from tests.build.boxed import RECIPE
 from tests.build.command import Place, Result, copy_project
-from tests.build.conftest import CHECKOUT, Warm
+from tests.build.conftest import Warm
 from tests.build.same import assert_same_bytes
 
 pytestmark = pytest.mark.timeout(1500)
-
-
-@pytest.fixture(scope="module")
-def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
-    """Build profile boxed with the checkout's own cache."""
-    place = Place(tmp_path_factory.mktemp("box"))
-    copy_project(CHECKOUT, place.project, link=False)
-    add_box(place)
-    cache = CHECKOUT / ".cache" / "imgbuild"
-    place.build("boxed", env={"IMGBUILD_CACHE": str(cache)}).done()
-    yield Warm(place, cache)
-    shutil.rmtree(place.top, ignore_errors=True)
 
 
 @pytest.fixture

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from builder.cli import build as build_command
 from builder.cli import lock as lock_command
 from builder.cli.build import _summary
 from builder.cli.tables import percent, size
+from builder.core.errors import UserError
 from builder.model.artifacts import Manifest
 from builder.model.container import Payload
+from builder.model.lock import LockedContainer
 from builder.pipeline import Built
 from tests.unit import fakes
 from tests.unit.images import manifest, package, payload
@@ -160,3 +163,19 @@ def test_a_lock_for_something_else_is_compared_too(
     assert call("lock", "-p", "cpu").err.splitlines() == ["beta: new → 1:2.0-1"]
     path.write_text("{")
     assert call("lock", "-p", "cpu").err.splitlines() == ["2 packages locked"]
+
+
+def test_a_docker_that_nobody_tried_is_warned_of(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def enough(*_: object) -> None:
+        raise UserError("enough")
+
+    packages = fakes.lock(fakes.package("docker-ce", version="5:31.0.0-1"))
+    lock = packages.model_copy(update={"container": LockedContainer(source="recipe:tiny")})
+    warning = "docker-ce 5:31.0.0-1: the seeded store is tested with Docker 20.10"
+    monkeypatch.setattr(lock_command, "resolve_lock", lambda *_: lock)
+    assert warning in call("lock", "-p", "cpu").err
+    monkeypatch.setattr(build_command, "ensure_lock", lambda *_, **__: lock)
+    monkeypatch.setattr(build_command, "identify", enough)
+    assert warning in call("build", "-p", "cpu").err

@@ -22,7 +22,7 @@ from imgnode.serve import change, choice, override, report, runner
 from imgnode.serve.choice import Attempt, Choice
 from imgnode.serve.plan import read_wish
 from imgnode.serve.report import Reporter, lines
-from tests.unit.serve_node import BUNDLE, MODEL, REFERENCE, SERVE, make, put, seed
+from tests.unit.serve_node import BUNDLE, DIGEST, MODEL, REFERENCE, SERVE, make, put, seed
 
 GOOD = {"model": MODEL}
 Service = Callable[[dict[str, Any]], None]
@@ -155,12 +155,13 @@ def test_what_another_start_said_does_not_count(systemd: Systemd) -> None:
     assert call("model", "set", "max_model_len=512") == 1
 
 
-def test_fetching_takes_its_time(systemd: Systemd) -> None:
+@pytest.mark.parametrize("phase", ["fetch", "copy"])
+def test_fetching_and_copying_take_their_time(systemd: Systemd, phase: str) -> None:
     steps = iter(range(100_000))
 
     def behave(wanted: dict[str, Any]) -> None:
         if next(steps) < 25:
-            systemd.says(wanted).loading("fetching", "fetch")
+            systemd.says(wanted).loading("going on", phase)
         else:
             systemd.says(wanted).serving("up", 5)
 
@@ -302,6 +303,12 @@ def test_the_command_line_is_shown(systemd: Systemd, capsys: pytest.CaptureFixtu
     assert REFERENCE in told
     assert "--env=VLLM_API_KEY \\\n" in told
     assert "SECRET" not in told
+    put(systemd.root / "run/imgnode/docker-copy.json", {"digest": DIGEST, "id": "sha256:copy"})
+    assert call("serve", "show") == 0
+    told = capsys.readouterr().out
+    assert told.startswith(f"# Docker's own copy of {REFERENCE}\ndocker \\\n")
+    assert f"\n  {REFERENCE}" not in told
+    assert "sha256:copy \\\n" in told
     seed(systemd.root, {})
     assert call("serve", "show") == 1
 

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from imgnode.inference import EXAMPLES, RULES
-from imgnode.payload import ContainerImage
 from imgnode.serve.command import (
     FIXED_ENV,
     Launch,
@@ -20,9 +19,8 @@ from imgnode.serve.command import (
 )
 from imgnode.serve.facts import Facts, Machine, ServeFacts
 from imgnode.serve.secrets import resolve
-from tests.unit.serve_node import DIGEST, MODEL, REFERENCE, SERVE
+from tests.unit.serve_node import MODEL, REFERENCE, SERVE
 
-IMAGE = ContainerImage("imgbuild/vllm-cpu", "1", DIGEST, "cd" * 32, "{}", ())
 FULL: dict[str, Any] = {
     "model": MODEL,
     "revision": "main",
@@ -47,7 +45,7 @@ FULL: dict[str, Any] = {
 def launch(settings: dict[str, Any], **serve: Any) -> Launch:  # noqa: ANN401 - any fact
     facts = Facts(0, ServeFacts(**{**SERVE, **serve}), None)
     machine = Machine(10 << 30, 4)
-    return Launch(facts, machine, IMAGE, settings, Path("/weights"), Path("/var/cache/x"))
+    return Launch(facts, machine, REFERENCE, settings, Path("/weights"), Path("/var/cache/x"))
 
 
 GOLDEN = f"""docker

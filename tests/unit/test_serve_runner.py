@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 
+from imgnode import process
 from imgnode.fault import CONTAINER, DOCKER, FETCH, MEMORY, Fault
 from imgnode.layers.report import Report
 from imgnode.problems import Problem
+from imgnode.process import Finished
 from imgnode.serve import cache, choice, diagnose, docker, override, probe, runner
+from imgnode.serve import report as reports
 from imgnode.serve.override import Override
 from tests.unit.serve_node import BUNDLE, MODEL, REFERENCE, make, prom, put, seed, told
 
@@ -32,6 +35,9 @@ class Stage:
         self.health: list[str | None] = []
         self.token: list[str | None] = []
         self.known = [True]
+        self.version: str | None = None
+        self.copy = "none"
+        self.seen: dict[str, Any] = {}
         self.end = Fault(CONTAINER, "exit code 1")
         self.output: list[str] = []
         self.log: list[str] = []
@@ -51,12 +57,21 @@ class Stage:
         self.log.append("kill")
 
     def image_is_known(self, reference: str) -> bool:
+        if reference == self.copy:
+            return True
         assert reference == REFERENCE
         return self.known.pop(0) if len(self.known) > 1 else self.known[0]
 
     def heal(self, _root: Path) -> Report:
         self.log.append("heal")
         return Report(others=(Problem("docker", "a layer is missing"),))
+
+    def pipe(self, *_: list[str], timeout_s: float) -> tuple[Finished, Finished]:
+        assert timeout_s > self.now
+        self.log.append("copy")
+        self.seen = told(self.root)
+        self.copy = "sha256:copy"
+        return Finished(0, "", ""), Finished(0, f"{self.copy}\n", "")
 
     def start(self, words: list[str], env: dict[str, str]) -> Stage:
         self.log.append("start")
@@ -79,6 +94,12 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     monkeypatch.setattr(docker, "start_container", made.start)
     monkeypatch.setattr(docker, "stop_container", made.note("stop"))
     monkeypatch.setattr(docker, "why_it_ended", lambda *_: made.end)
+    monkeypatch.setattr(docker, "version", lambda: made.version)
+    monkeypatch.setattr(docker, "storage_driver", lambda: "overlay2")
+    monkeypatch.setattr(docker, "tag_image", lambda *_: None)
+    monkeypatch.setattr(docker, "remove_nameless", lambda: None)
+    monkeypatch.setattr(process, "run", lambda *_, **__: Finished(0, "", ""))
+    monkeypatch.setattr(process, "pipe", made.pipe)
     monkeypatch.setattr(runner, "heal", made.heal)
     monkeypatch.setattr(probe, "health", lambda *_, **__: made.answer(made.health))
     monkeypatch.setattr(probe, "token", lambda *_, **__: made.answer(made.token))
@@ -256,6 +277,47 @@ def test_trouble_with_docker_does_not_count_against_the_config(stage: Stage) -> 
     stage.known = [True]
     stage.end = Fault(DOCKER, "port is taken")
     assert fails(stage, [125]) == 1
+    assert choice.load_attempt(GOOD, stage.root).count == 0
+
+
+def test_a_docker_that_takes_no_seeded_layers_copies_them_once(
+    stage: Stage, capfd: pytest.CaptureFixture[str]
+) -> None:
+    stage.known, stage.version = [False], "31.0"
+    put(stage.root / "proc/self/mountinfo", "")
+    (stage.root / "var/lib/docker").mkdir(parents=True)
+    assert fails(stage, [None, runner.Stopped()]) == 0
+    assert stage.log[:3] == ["heal", "copy", "remove"]
+    why = "Docker 31.0 does not take the seeded layers: it loads a copy, 0.0 GiB, once per boot"
+    assert f"<4>{why}" in capfd.readouterr().err
+    assert (stage.seen["state"], stage.seen["phase"], stage.seen["text"]) == (
+        "loading",
+        "copy",
+        why,
+    )
+    assert stage.copy in stage.words
+    assert REFERENCE not in stage.words
+    stage.log.clear()
+    assert fails(stage, [None, runner.Stopped()]) == 0
+    assert stage.log[0] == "remove"
+    assert stage.copy in stage.words
+    (line,) = [one for one in reports.lines(told(stage.root)) if "COPY" in one]
+    assert "only a copy of the image" in line
+
+
+def test_a_copy_that_fails_does_not_count_against_the_config(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: list[str], **__: float) -> tuple[Finished, Finished]:
+        return Finished(-13, "", ""), Finished(1, "", "no space left on device")
+
+    monkeypatch.setattr(process, "pipe", full)
+    stage.known, stage.version = [False], "31.0"
+    put(stage.root / "proc/self/mountinfo", "")
+    (stage.root / "var/lib/docker").mkdir(parents=True)
+    assert runner.serve(stage.root) == 1
+    assert told(stage.root)["error"]["kind"] == DOCKER
+    assert "no space left on device" in told(stage.root)["error"]["text"]
     assert choice.load_attempt(GOOD, stage.root).count == 0
 
 
