@@ -88,7 +88,7 @@ def test_each_package_comes_from_where_it_may(vendor: Place, mirror: Vendors) ->
         "containerd.io": ("2.2.0-1~debian.12~bookworm", f"{uri}/docker"),
         "docker-ce": (DOCKER, f"{uri}/docker"),
         "docker-ce-cli": (DOCKER, f"{uri}/docker"),
-        **{name: ("1.18.1-1", f"{uri}/toolkit") for name in TOOLKIT},
+        **dict.fromkeys(TOOLKIT, ("1.18.1-1", f"{uri}/toolkit")),
     }
 
 
@@ -200,9 +200,9 @@ def test_shipped_site_with_debian(place: Place, mirror: Vendors) -> None:
         "containerd.io": ("2.2.0-1~debian.12~bookworm", f"{mirror.server.uri}/docker"),
         "docker-ce": (DOCKER, f"{mirror.server.uri}/docker"),
         "docker-ce-cli": (DOCKER, f"{mirror.server.uri}/docker"),
-        **{name: ("1.18.1-1", f"{mirror.server.uri}/toolkit") for name in TOOLKIT},
+        **dict.fromkeys(TOOLKIT, ("1.18.1-1", f"{mirror.server.uri}/toolkit")),
         "nvidia-driver-cuda": (BRANCH, f"{mirror.server.uri}/cuda"),
-        **{name: (BRANCH, f"{mirror.server.uri}/cuda") for name in DRIVER},
+        **dict.fromkeys(DRIVER, (BRANCH, f"{mirror.server.uri}/cuda")),
     }
     assert {found[name][1] for name in DEBIAN if name in found} <= {
         "host:bookworm",
