@@ -98,6 +98,14 @@ def test_what_would_come_without_only(vendor: Place, mirror: Vendors) -> None:
     assert _locked(vendor)["tiny-base"] == (FOREIGN, f"{mirror.server.uri}/docker")
 
 
+def test_mirror_in_a_folder(vendor: Place, mirror: Vendors) -> None:
+    site = vendor.project / "config/sites/test.yaml"
+    site.write_text(site.read_text().replace(mirror.server.uri, f"file://{mirror.server.root}"))
+    found = _locked(vendor)
+    assert found["docker-ce"] == (DOCKER, f"file://{mirror.server.root}/docker")
+    assert found["tiny-base"][0] == "1.0"
+
+
 def test_dependency_that_only_does_not_name(vendor: Place, mirror: Vendors) -> None:
     _site(vendor, mirror, toolkit="[nvidia-container-toolkit*]")
     told = f"libnvidia-container1: {mirror.server.uri}/toolkit has it, but its `only`"

@@ -156,6 +156,12 @@ def test_the_hosts_mirror_is_looked_up() -> None:
     assert base_addresses(runner, hosted("host:sec")) == ("http://s.example", MIRROR)
 
 
+@pytest.mark.parametrize("scheme", ["file", "copy"])
+def test_a_folder_is_written_as_apt_does(scheme: str) -> None:
+    archive = {"uri": f"{scheme}:///srv/mirror/", "suites": ["x"], "keyring": "k"}
+    assert base_addresses(FakeRunner(), site(archives=[archive])) == ("copy:/srv/mirror",)
+
+
 def test_the_host_is_not_asked_for_nothing() -> None:
     runner = FakeRunner()
     base_addresses(runner, site())
