@@ -6,7 +6,7 @@ import threading
 
 from builder.core.context import Context
 from builder.core.errors import UserError
-from builder.lock.store import stale_suites
+from builder.lock.age import mirror_ages, stale_suites
 from builder.model.lock import Lock
 from builder.model.spec import Spec
 
@@ -30,6 +30,6 @@ class Freshness:
 
     def _ask(self, context: Context, spec: Spec, lock: Lock) -> None:
         try:
-            self._stale += stale_suites(context.runner, spec, lock)
+            self._stale += stale_suites(mirror_ages(context.runner, spec, lock))
         except UserError:
             return  # a mirror that cannot be asked says nothing

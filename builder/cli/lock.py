@@ -14,8 +14,9 @@ from builder.containers.dockers import docker_warning
 from builder.core.context import Context
 from builder.core.errors import UserError
 from builder.core.events import Note
+from builder.lock.age import check_no_older, lock_ages, mirror_ages, stale_suites
 from builder.lock.resolver import resolve_lock
-from builder.lock.store import read_lock, stale_suites, write_lock
+from builder.lock.store import read_lock, write_lock
 from builder.model.lock import Lock
 from builder.model.spec import Spec
 from builder.resolve import resolve
@@ -25,19 +26,25 @@ from builder.resolve import resolve
 @options.profile
 @options.site
 @click.option("--check", is_flag=True, help="only tell whether the mirror has moved on (exit 1)")
+@click.option("--allow-older", is_flag=True, help="take a mirror that is older than the lock")
 @options.debug
-def command(profile: str, site: str, check: bool, debug: bool) -> None:
+def command(profile: str, site: str, check: bool, allow_older: bool, debug: bool) -> None:
     """Write config/locks/PROFILE.lock.json: every package, its version and SHA-256."""
     with session(debug=debug) as context:
         spec = resolve(context.project, profile, site)
         path = context.project.locks / f"{profile}.lock.json"
         if check:
-            stale = stale_suites(context.runner, spec, read_lock(path, spec))
+            ages = mirror_ages(context.runner, spec, read_lock(path, spec))
+            if not allow_older:
+                check_no_older(ages)
+            stale = stale_suites(ages)
             for line in stale:
                 print(line)
             raise click.exceptions.Exit(1 if stale else 0)
         old = _old(path)
         lock = resolve_lock(context, spec)
+        if old and not allow_older:
+            check_no_older(lock_ages(old, lock))
         write_lock(path, lock)
         for line in lock_changes(old, lock):
             context.emit(Note("info", line))

@@ -11,7 +11,7 @@ from builder.core.errors import UserError
 from builder.core.process import CommandError, Finished, Runner
 from builder.core.sandbox import tied
 from builder.lock.mirror import base_addresses
-from builder.model.site import Archive, Site
+from builder.model.site import Archive, Pin, Site
 
 _SYSTEM_KEYRINGS = Path("/usr/share/keyrings")
 _COMPLAINT = re.compile(r"[EW]:|Err:|Error:| +(\S+ : )?(Pre)?(Depends|Conflicts|Breaks): ")
@@ -100,20 +100,24 @@ def _keyring(archive: Archive, sites_folder: Path, keys: Path, number: int) -> P
 
 
 def _source(archive: Archive, base: str, keyring: Path) -> str:
-    signed = ",".join([str(keyring), *(f"{print_}!" for print_ in archive.fingerprints)])
+    # Without "!" a key stands for its subkeys, too: Docker, for one, signs with a subkey.
+    signed = ",".join([str(keyring), *archive.fingerprints])
     options = [f"signed-by={signed}", "arch=amd64"]
     if not archive.check_valid_until:
         options.append("check-valid-until=no")
-    components = " ".join(archive.components)
-    lines = [f"deb [{' '.join(options)}] {base} {suite} {components}" for suite in archive.suites]
-    return "\n".join(lines)
+    start, components = f"deb [{' '.join(options)}] {base}", archive.components
+    return "\n".join(" ".join([start, suite, *components]) for suite in archive.suites)
 
 
 def _preferences(site: Site) -> str:
     return "\n".join(
-        f"Package: {pin.packages}\nPin: release {pin.release}\nPin-Priority: {pin.priority}\n"
+        f"Package: {pin.packages}\nPin: {_what(pin)}\nPin-Priority: {pin.priority}\n"
         for pin in site.pins
     )
+
+
+def _what(pin: Pin) -> str:
+    return f"version {pin.version}" if pin.version else f"release {pin.release}"
 
 
 def _config(site: Site, folder: Path) -> str:
@@ -127,6 +131,7 @@ def _config(site: Site, folder: Path) -> str:
         'pkgCacheGen::ForceEssential "dpkg";',
         'APT::Install-Recommends "false"; APT::Sandbox::User "root";',
         'Acquire::Languages "none"; Acquire::Retries "3"; Acquire::http::Timeout "20";',
+        'Acquire::GzipIndexes "false";',  # the lists are read here, too
     ]
     for scheme, proxy in (("http", site.proxy.http), ("https", site.proxy.https)):
         if proxy:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 from builder.core.errors import UserError
 from builder.core.process import Runner
 from builder.model.site import Site
 
 _PREFIX = "host:"
+_FOLDER = re.compile(r"^(file|copy):/+")
 
 
 def base_addresses(runner: Runner, site: Site) -> tuple[str, ...]:
@@ -20,7 +23,8 @@ def base_addresses(runner: Runner, site: Site) -> tuple[str, ...]:
 
 def _address(uri: str, known: dict[str, str]) -> str:
     if not uri.startswith(_PREFIX):
-        return uri.rstrip("/")
+        # As APT itself writes it; by file: it would fetch packages as links into the folder.
+        return _FOLDER.sub("copy:/", uri).rstrip("/")
     suite = uri.removeprefix(_PREFIX)
     if suite not in known:
         raise UserError(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from email.utils import parsedate_to_datetime
-from pathlib import Path
 from urllib.parse import unquote
 
 from builder.core.context import Context
 from builder.core.errors import UserError
 from builder.core.hashing import sha256_value
 from builder.lock.aptenv import AptEnv, prepare
+from builder.lock.indexes import Index, list_indexes, release_date
+from builder.lock.minimum import check_minimum
+from builder.lock.only import Hidden, check_addresses, check_only, hide_others
 from builder.lock.outside import lock_bundles, lock_container, outside_digest
 from builder.model.lock import Lock, LockedArchive, LockedPackage, LockedSuite, TreeName
 from builder.model.spec import Spec
@@ -25,25 +26,32 @@ def request_digest(spec: Spec) -> str:
     """Return the digest of everything that decides which packages of the root a lock names."""
     archives = [a.model_dump(exclude={"keyring"}) for a in spec.site.archives]
     pins = [pin.model_dump() for pin in spec.site.pins]
-    return sha256_value([_root_requests(spec), archives, pins])
+    return sha256_value([_root_requests(spec), archives, pins, spec.site.minimum])
 
 
 def resolve_lock(context: Context, spec: Spec) -> Lock:
     """Ask the site's archives for the newest fitting version of every package.
 
     Wheels and container images are locked as well. Raises UserError when an archive cannot
-    be reached or trusted, or a package is missing.
+    be reached or trusted, or a package is missing, too old, or from an archive that may not
+    give it.
     """
     with context.cache.workspace("lock") as work:
         apt = prepare(context.runner, spec.site, context.project.sites, work / "apt")
+        check_addresses(spec.site, apt.bases)
         apt.run("apt-get", "update", "-qq", "-o", "APT::Update::Error-Mode=any")
-        archives = _archives(apt, spec)
+        indexes = list_indexes(apt)
+        archives = _archives(apt, spec, indexes)
+        hidden = hide_others(spec.site, apt.bases, indexes)
         found: dict[str, LockedPackage] = {}
         for tree, names in _requests(spec).items():
-            for package in _closure(apt, names, tree):
+            for package in _closure(apt, names, tree, hidden):
                 known = found.get(package.file_name)
                 trees = (*known.trees, tree) if known else (tree,)
                 found[package.file_name] = package.model_copy(update={"trees": trees})
+    packages = tuple(found[name] for name in sorted(found))
+    check_only(spec.site, packages)
+    check_minimum(context.runner, spec.site, packages)
     return Lock(
         outside=outside_digest(spec),
         container=lock_container(context, spec),
@@ -53,7 +61,7 @@ def resolve_lock(context: Context, spec: Spec) -> Lock:
         request=request_digest(spec),
         epoch=max(suite.date for archive in archives for suite in archive.suites),
         archives=archives,
-        packages=tuple(found[name] for name in sorted(found)),
+        packages=packages,
     )
 
 
@@ -76,10 +84,12 @@ def _root_requests(spec: Spec) -> dict[TreeName, list[str]]:
     return requests
 
 
-def _closure(apt: AptEnv, names: list[str], tree: TreeName) -> list[LockedPackage]:
-    listing = apt.run(
-        "apt-get", "install", "--print-uris", "-q", "-y", "-o", "Acquire::ForceHash=SHA256", *names
-    )
+def _closure(apt: AptEnv, names: list[str], tree: TreeName, hidden: Hidden) -> list[LockedPackage]:
+    words = ["install", "--print-uris", "-q", "-y", "-o", "Acquire::ForceHash=SHA256", *names]
+    try:
+        listing = apt.run("apt-get", *words)
+    except UserError as error:
+        raise hidden.explained(error) from None
     return [
         _package(apt, line, tree) for line in listing.stdout.splitlines() if line.startswith("'")
     ]
@@ -93,59 +103,30 @@ def _package(apt: AptEnv, line: str, tree: TreeName) -> LockedPackage:
             hint="the archive's index is too old a format to be locked",
         )
     url = match["url"]
-    archive = next(i for i, base in enumerate(apt.bases) if url.startswith(base + "/"))
+    fitting = [i for i, base in enumerate(apt.bases) if url.startswith(base + "/")]
+    archive = max(fitting, key=lambda i: (len(apt.bases[i]), -i))  # the innermost, then the first
     name, version, arch = match["file"].removesuffix(".deb").split("_")
     return LockedPackage(
         name=name,
         version=unquote(version),
         arch=arch,
         archive=archive,
-        path=url.removeprefix(apt.bases[archive] + "/"),
+        path=url.removeprefix(apt.bases[archive] + "/").removeprefix("./"),
         size=int(match["size"]),
         sha256=match["sha256"],
         trees=(tree,),
     )
 
 
-def _archives(apt: AptEnv, spec: Spec) -> tuple[LockedArchive, ...]:
-    dates = _release_dates(apt)
+def _archives(apt: AptEnv, spec: Spec, indexes: list[Index]) -> tuple[LockedArchive, ...]:
+    dates = {(index.base, index.suite): index.release for index in indexes}
     return tuple(
         LockedArchive(
             uri=archive.uri,
-            suites=tuple(LockedSuite(suite=s, date=dates[base, s]) for s in archive.suites),
+            suites=tuple(
+                LockedSuite(suite=suite, date=release_date(dates[base, suite].read_text()))
+                for suite in archive.suites
+            ),
         )
         for archive, base in zip(spec.site.archives, apt.bases, strict=True)
     )
-
-
-def _release_dates(apt: AptEnv) -> dict[tuple[str, str], int]:
-    """Map (base address, suite) to the date of the Release file that APT has verified."""
-    targets = apt.run(
-        "apt-get",
-        "indextargets",
-        "--format",
-        "$(REPO_URI) $(RELEASE) $(COMPONENT) $(FILENAME)",
-        "Created-By: Packages",
-    )
-    dates = {}
-    for line in targets.stdout.splitlines():
-        base, suite, component, index = line.split(" ", 3)
-        stem = Path(index.rpartition(f"_{component}_")[0])
-        release = stem.with_name(stem.name + "_InRelease")
-        if not release.exists():
-            release = stem.with_name(stem.name + "_Release")
-        dates[base.rstrip("/"), suite] = release_date(release.read_text())
-    return dates
-
-
-def release_date(text: str) -> int:
-    """Return the Date of a Release or InRelease file, in seconds since 1970."""
-    match = re.search(r"^Date: (.+)$", text, re.MULTILINE)
-    if match is None:
-        raise UserError("the archive's Release file has no Date", hint="the mirror is damaged")
-    try:
-        return int(parsedate_to_datetime(match[1]).timestamp())
-    except ValueError:
-        raise UserError(
-            f"the archive's Release file has no date but {match[1]!r}", hint="the mirror is damaged"
-        ) from None

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from builder.model.base import Closed, Line, Name, Word
+from builder.model.base import Closed, Line, Name, PackageName, Word
 from builder.model.container import Source
 
+FLAT = "/"  # the suite of an archive without dists/ (sources.list(5))
 Fingerprint = Annotated[str, Field(pattern=r"^[0-9A-F]{40}$")]
+PackageGlob = Annotated[str, Field(pattern=r"^[a-z0-9*?][a-z0-9+.*?-]*$")]
+DebianVersion = Annotated[str, Field(pattern=r"^[0-9][A-Za-z0-9.+:~-]*$")]
 HttpAddress = Annotated[str, Field(pattern=r"^https?://[^\s/]+(/[^\s?#]*)?$")]
 SshKey = Annotated[
     str,
@@ -24,31 +27,62 @@ SshKey = Annotated[
 class Archive(Closed):
     """One signed APT repository."""
 
-    uri: Annotated[str, Field(pattern=r"^(https?|file|copy)://|^host:[a-z0-9-]+$")] = Field(
+    uri: Annotated[str, Field(pattern=r"^(https?|file|copy)://\S+$|^host:[a-z0-9-]+$")] = Field(
         description="base address, or host:SUITE: the mirror the build host's own APT uses for it"
     )
-    suites: tuple[Word, ...] = Field(min_length=1, description="suites such as bookworm")
-    components: tuple[Word, ...] = Field(("main",), description="components such as main")
+    suites: tuple[Word, ...] = Field(
+        min_length=1, description="suites such as bookworm; [/] for a flat archive"
+    )
+    components: tuple[Word, ...] = Field(
+        ("main",), description="components such as main; [] for a flat archive, which has none"
+    )
     keyring: str = Field(
         description="file of signing keys: absolute, or beside the site file, "
         "or a name in /usr/share/keyrings"
     )
     fingerprints: tuple[Fingerprint, ...] = Field(
-        (), description="if given, only these keys of the keyring are accepted"
+        (), description="if given, only these keys of the keyring and their subkeys are accepted"
+    )
+    only: tuple[PackageGlob, ...] = Field(
+        (),
+        description="names or shell globs of the packages that may come from here, such as "
+        "docker-ce*; none given: every package may",
     )
     check_valid_until: bool = Field(
         True, description="false for snapshots, whose signatures have run out"
     )
+
+    @model_validator(mode="after")
+    def _flat_or_not(self) -> Archive:
+        flat = [suite for suite in self.suites if suite.endswith("/")]
+        if flat and self.suites != (FLAT,):
+            raise ValueError("has a flat suite, which can only be / and the only one")
+        if flat and self.components:
+            raise ValueError("is flat (suite /): it needs components: []")
+        if not flat and not self.components:
+            raise ValueError("has no components, which only a flat archive (suite /) may")
+        return self
 
 
 class Pin(Closed):
     """An APT preference: which archive wins for which packages (apt_preferences(5))."""
 
     packages: Line = Field(description="package names, globs or src:NAME, separated by spaces")
-    release: Line = Field(
-        description="release expression such as n=bookworm-backports", examples=["n=bookworm"]
+    release: Line | None = Field(
+        None,
+        description="release expression such as n=bookworm-backports",
+        examples=["n=bookworm"],
+    )
+    version: Word | None = Field(
+        None, description="instead of a release: a version or a glob", examples=["580.*"]
     )
     priority: Annotated[int, Field(ge=-1, le=1001)] = 990
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Pin:
+        if (self.release is None) == (self.version is None):
+            raise ValueError("must have either a release or a version")
+        return self
 
 
 class Proxy(Closed):
@@ -88,6 +122,10 @@ class Site(Closed):
     description: Line = Field(description="one line for people")
     archives: tuple[Archive, ...] = Field(min_length=1, description="at least one APT repository")
     pins: tuple[Pin, ...] = Field((), description="APT preferences between the archives")
+    minimum: dict[PackageName, DebianVersion] = Field(
+        default_factory=dict,
+        description="least version of packages: a lock with an older one is refused",
+    )
     proxy: Proxy = Proxy()
     ntp: tuple[Word, ...] = Field((), description="time servers; none: the image's default pool")
     ssh_authorized_keys: tuple[SshKey, ...] = Field(

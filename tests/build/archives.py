@@ -34,9 +34,8 @@ node: {journal_max: 64MiB}
 }
 _CONTROL = """\
 Package: {name}
-Version: 1.0
+Version: {version}
 Architecture: amd64
-Essential: {essential}
 Maintainer: nobody <nobody@example.org>
 Description: a test package
 """
@@ -66,14 +65,17 @@ class KeyStore:
 
     home: Path
 
-    def make(self, name: str) -> Key:
-        """Make a key that never expires."""
+    def make(self, name: str, *, subkey: bool = False) -> Key:
+        """Make a key that never expires; with `subkey` one that signs by its subkey alone."""
         user = f"{name} <{name}@example.org>"
-        self.gpg("--passphrase", "", "--quick-generate-key", user, "ed25519", "sign", "never")
+        use = "cert" if subkey else "sign"
+        self.gpg("--passphrase", "", "--quick-generate-key", user, "ed25519", use, "never")
         listing = self.gpg("--with-colons", "--list-keys", user)
         fingerprint = next(
             line.split(":")[9] for line in listing.splitlines() if line.startswith("fpr")
         )
+        if subkey:
+            self.gpg("--passphrase", "", "--quick-add-key", fingerprint, "ed25519", "sign", "never")
         keyring = self.home / f"{name}.gpg"
         self.gpg("--output", str(keyring), "--export", fingerprint)
         return Key(fingerprint, keyring)
@@ -96,35 +98,52 @@ def key_store() -> Iterator[KeyStore]:
 
 def make_packages(pool: Path) -> None:
     """Fill `pool` with the tiny packages."""
-    pool.mkdir(parents=True)
     for name in PACKAGES:
-        tree = pool / name
-        (tree / "DEBIAN").mkdir(parents=True)
-        essential = "yes" if name == "tiny-base" else "no"
-        (tree / "DEBIAN/control").write_text(_CONTROL.format(name=name, essential=essential))
-        (tree / f"usr/share/{name}").mkdir(parents=True)
-        (tree / f"usr/share/{name}/text").write_text(f"{name}\n" * 100)
-        _output(["dpkg-deb", "--build", "--root-owner-group", str(tree), str(pool)])
-        shutil.rmtree(tree)
+        make_package(pool, name, Essential="yes" if name == "tiny-base" else "no")
 
 
-def make_index(archive: Path, valid_until: str | None = None) -> None:
-    """Write Packages and an unsigned Release over the archive's pool."""
-    suite = archive / "dists" / SUITE
-    binary = suite / "main/binary-amd64"
+def make_package(pool: Path, name: str, version: str = "1.0", **fields: str) -> None:
+    """Make one package in `pool`; `fields` are further ones of its control file."""
+    tree = pool / name
+    (tree / "DEBIAN").mkdir(parents=True)
+    control = _CONTROL.format(name=name, version=version)
+    control += "".join(f"{key}: {text}\n" for key, text in fields.items())
+    (tree / "DEBIAN/control").write_text(control)
+    (tree / f"usr/share/{name}").mkdir(parents=True)
+    (tree / f"usr/share/{name}/text").write_text(f"{name}\n" * 100)
+    _output(["dpkg-deb", "--build", "--root-owner-group", str(tree), str(pool)])
+    shutil.rmtree(tree)
+
+
+def make_index(
+    archive: Path, valid_until: str | None = None, name: str = SUITE, component: str = "main"
+) -> Path:
+    """Write Packages and an unsigned Release over the archive's pool; return the suite."""
+    suite = archive / "dists" / name
+    binary = suite / component / "binary-amd64"
     binary.mkdir(parents=True)
     (binary / "Packages").write_text(_output(["apt-ftparchive", "packages", "pool"], archive))
-    fields = {"Suite": SUITE, "Codename": SUITE, "Architectures": "amd64", "Components": "main"}
+    fields = {"Suite": name, "Codename": name, "Architectures": "amd64", "Components": component}
     words = [f"--option=APT::FTPArchive::Release::{key}={text}" for key, text in fields.items()]
     release = _output(["apt-ftparchive", *words, "release", str(suite)])
     first = f"Valid-Until: {valid_until}\n" if valid_until else ""
     (suite / "Release").write_text(first + release)
+    return suite
 
 
-def sign(store: KeyStore, key: Key, archive: Path) -> None:
-    """Sign the archive's Release file, inline and apart."""
-    suite = archive / "dists" / SUITE
-    user, release = f"{key.fingerprint}!", str(suite / "Release")
+def make_flat_index(archive: Path) -> Path:
+    """Write Packages and an unsigned Release beside the packages of a flat archive; return it."""
+    (archive / "Packages").write_text(_output(["apt-ftparchive", "packages", "."], archive))
+    release = _output(["apt-ftparchive", "release", "."], archive)
+    (archive / "Release").write_text(release)
+    return archive
+
+
+def sign(store: KeyStore, key: Key, suite: Path) -> None:
+    """Sign the Release file in a folder, inline and apart; an older signature is replaced."""
+    user, release = key.fingerprint, str(suite / "Release")
+    for name in ("InRelease", "Release.gpg"):
+        (suite / name).unlink(missing_ok=True)
     store.gpg("-u", user, "--output", str(suite / "InRelease"), "--clearsign", release)
     store.gpg("-u", user, "-a", "--output", f"{release}.gpg", "--detach-sign", release)
 
@@ -198,9 +217,9 @@ def make_archive(
 ) -> None:
     """Make a whole archive, signed where there is a key."""
     make_packages(archive / "pool")
-    make_index(archive, valid_until)
+    suite = make_index(archive, valid_until)
     if key:
-        sign(store, key, archive)
+        sign(store, key, suite)
 
 
 def edit(path: Path, old: str, new: str) -> None:

@@ -206,6 +206,7 @@ def test_lock_check_tells_by_its_exit_code(
     call: Call, files: Files, monkeypatch: pytest.MonkeyPatch, stale: list[str], code: int
 ) -> None:
     locked(files)
+    monkeypatch.setattr(lock_command, "mirror_ages", lambda *_: [])
     monkeypatch.setattr(lock_command, "stale_suites", lambda *_: stale)
     ended = call("lock", "--profile", "cpu", "--check")
     assert (ended.code, ended.out.splitlines()) == (code, stale)
@@ -220,6 +221,21 @@ def test_lock_says_what_changed(call: Call, files: Files, monkeypatch: pytest.Mo
     path = files.project.locks / "cpu.lock.json"
     assert (ended.code, ended.out) == (0, f"{path}\n")
     assert ended.err.splitlines() == ["alpha: 1:2.0-1 → 1:3.0-1", "beta: new → 1:2.0-1"]
+    assert Lock.model_validate_json(path.read_text()) == new
+
+
+def test_lock_refuses_a_mirror_older_than_the_lock(
+    call: Call, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = locked(files)
+    path = files.project.locks / "cpu.lock.json"
+    before = path.read_text()
+    new = fakes.lock(request=old.request, date=fakes.EPOCH - 60)
+    monkeypatch.setattr(lock_command, "resolve_lock", lambda *_: new)
+    ended = call("lock", "--profile", "cpu")
+    assert (ended.code, path.read_text()) == (2, before)
+    assert "older than the lock" in ended.err
+    assert call("lock", "--profile", "cpu", "--allow-older").code == 0
     assert Lock.model_validate_json(path.read_text()) == new
 
 

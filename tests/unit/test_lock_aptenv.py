@@ -43,9 +43,14 @@ def test_one_source_for_each_suite_signed_by_the_sites_key(tmp_path: Path) -> No
     assert env.bases == (MIRROR,)
 
 
-def test_pinned_keys_are_exact(tmp_path: Path) -> None:
+def test_pinned_keys_stand_for_their_subkeys(tmp_path: Path) -> None:
     (line,) = sources(tmp_path, fingerprints=[KEY, "B" * 40])
-    assert f"/0.gpg,{KEY}!,{'B' * 40}! arch" in line
+    assert f"/0.gpg,{KEY},{'B' * 40} arch" in line
+
+
+def test_a_flat_archive_has_no_components(tmp_path: Path) -> None:
+    (line,) = sources(tmp_path, suites=["/"], components=[])
+    assert line.endswith(f"] {MIRROR} /")
 
 
 def test_a_snapshot_may_be_out_of_date_and_nothing_else_may(tmp_path: Path) -> None:
@@ -86,6 +91,14 @@ def test_pins_become_preferences(tmp_path: Path) -> None:
     prepared(tmp_path, site(pins=pins))
     assert (tmp_path / "apt/etc/preferences").read_text() == (
         "Package: src:systemd\nPin: release n=bookworm-backports\nPin-Priority: 990\n"
+    )
+
+
+def test_a_pin_holds_a_version(tmp_path: Path) -> None:
+    pins = [{"packages": "nvidia-*", "version": "580.*"}]
+    prepared(tmp_path, site(pins=pins))
+    assert (tmp_path / "apt/etc/preferences").read_text() == (
+        "Package: nvidia-*\nPin: version 580.*\nPin-Priority: 990\n"
     )
 
 

@@ -9,8 +9,9 @@ import pytest
 from builder.core.context import Context
 from builder.core.errors import UserError
 from builder.lock.aptenv import AptEnv
+from builder.lock.indexes import release_date
 from builder.lock.mirror import base_addresses
-from builder.lock.resolver import _package, release_date, request_digest, resolve_lock
+from builder.lock.resolver import _package, request_digest, resolve_lock
 from builder.model.site import Site
 from tests.unit.fakes import FakeRunner, context, site, spec
 
@@ -45,6 +46,12 @@ def test_an_address_is_not_taken_for_a_longer_one() -> None:
     assert package.archive == 1
 
 
+def test_the_innermost_archive_has_the_package() -> None:
+    line = f"'{MIRROR}/nvidia/./a_1_all.deb' a_1_all.deb 9 SHA256:{'a' * 64}"
+    package = _package(apt(MIRROR, f"{MIRROR}/nvidia", f"{MIRROR}/nvidia"), line, "image")
+    assert (package.archive, package.path) == (1, "a_1_all.deb")
+
+
 @pytest.mark.parametrize("digest", ["MD5Sum:abc", "SHA256:abc", ""])
 def test_a_package_without_a_sha256_cannot_be_locked(digest: str) -> None:
     line = f"'{MIRROR}/pool/a_1_all.deb' a_1_all.deb 9 {digest}"
@@ -58,7 +65,8 @@ def lists(folder: Path, *, signed: str = "InRelease") -> str:
     for suite, day in (("bookworm", 1), ("bookworm-updates", 2)):
         stem = f"mirror.example_debian_dists_{suite}"
         (folder / f"{stem}_{signed}").write_text(f"Date: Thu, 0{day} Jan 2026 00:00:00 UTC\n")
-        told += f"{MIRROR}/ {suite} main {folder}/{stem}_main_binary-amd64_Packages\n"
+        index = f"{folder}/{stem}_main_binary-amd64_Packages"
+        told += f"{MIRROR}/ {suite} main/binary-amd64/Packages {index}\n"
     return told
 
 
@@ -105,7 +113,10 @@ def test_the_request_follows_what_is_asked_for_and_where() -> None:
     renamed_key = site().archives[0].model_copy(update={"keyring": "renamed.gpg"})
     assert request_digest(spec(site=site(archives=[renamed_key.model_dump()]))) == base
     pins = [{"packages": "*", "release": "n=x"}]
+    only = site().archives[0].model_copy(update={"only": ("alpha",)})
     others = [
+        spec(site=site(minimum={"alpha": "2.0"})),
+        spec(site=site(archives=[only.model_dump()])),
         spec(packages=["beta"]),
         spec(tools=["apt"]),
         spec(initrd={"packages": ["dash"], "modules": []}),
@@ -143,6 +154,12 @@ def test_the_hosts_mirror_is_looked_up() -> None:
     runner = FakeRunner(lambda _: HOST)
     assert base_addresses(runner, hosted("host:bookworm")) == ("http://deb.example/debian", MIRROR)
     assert base_addresses(runner, hosted("host:sec")) == ("http://s.example", MIRROR)
+
+
+@pytest.mark.parametrize("scheme", ["file", "copy"])
+def test_a_folder_is_written_as_apt_does(scheme: str) -> None:
+    archive = {"uri": f"{scheme}:///srv/mirror/", "suites": ["x"], "keyring": "k"}
+    assert base_addresses(FakeRunner(), site(archives=[archive])) == ("copy:/srv/mirror",)
 
 
 def test_the_host_is_not_asked_for_nothing() -> None:

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import requests
-import urllib3
 
 from builder.core.bootstrap import deb_path
 from builder.core.context import Context
@@ -17,7 +13,7 @@ from builder.core.errors import UserError
 from builder.core.process import CommandError
 from builder.lock.fetch import fetch
 from builder.lock.resolver import request_digest
-from builder.lock.store import read_lock, stale_suites, write_lock
+from builder.lock.store import read_lock, write_lock
 from builder.model.lock import Lock, LockedPackage
 from tests.unit.fakes import EPOCH, FakeRunner, context, lock, package, site, spec
 
@@ -44,6 +40,17 @@ def test_a_lock_for_something_else_is_refused(tmp_path: Path) -> None:
     assert caught.value.hint == "lock anew: imgbuild lock --profile cpu --site debian"
 
 
+def test_a_lock_changed_to_take_another_archive_is_refused(tmp_path: Path) -> None:
+    archive = {"uri": "https://x.example", "suites": ["x"], "keyring": "k", "only": ["docker-ce"]}
+    wanted = spec(site=site(archives=[archive]))
+    path = tmp_path / "cpu.lock.json"
+    write_lock(path, lock(package("docker-ce"), request=request_digest(wanted)))
+    assert read_lock(path, wanted)
+    path.write_text(path.read_text().replace("docker-ce", "bash"))
+    with pytest.raises(UserError, match=r"bash 1:2\.0-1 comes from https://x\.example"):
+        read_lock(path, wanted)
+
+
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"\xff\xfe", b'{"schema_version": 2}'])
 def test_a_damaged_file_is_no_lock(tmp_path: Path, damage: bytes) -> None:
     path = tmp_path / "cpu.lock.json"
@@ -64,80 +71,6 @@ def test_a_lock_changed_by_hand_is_refused(tmp_path: Path, old: str, new: str) -
     path.write_text(path.read_text().replace(old, new))
     with pytest.raises(UserError, match="not a lock"):
         read_lock(path, spec())
-
-
-class Mirror:
-    """Answers requests.get by address; what is an exception is raised."""
-
-    def __init__(self, **answers: object) -> None:
-        self.asked: dict[str, dict[str, object]] = {}
-        self._answers = answers
-
-    def get(self, url: str, **options: object) -> requests.Response:
-        self.asked[url] = options
-        suite = url.split("/")[-2].replace("-", "_")
-        answer = self._answers[suite]
-        if isinstance(answer, Exception):
-            raise answer
-        response = requests.Response()
-        response.url = url
-        response.status_code = answer if isinstance(answer, int) else 200
-        response.raw = io.BytesIO(answer.encode()) if isinstance(answer, str) else answer
-        return response
-
-
-class Stalling:
-    """A connection that opens and then says nothing."""
-
-    def stream(self, *_: object, **__: object) -> Iterator[bytes]:
-        pool = urllib3.HTTPConnectionPool("mirror.example")
-        raise urllib3.exceptions.ReadTimeoutError(pool, "/", "Read timed out.")
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
-NEWER = "Origin: Debian\nDate: Fri, 02 Jan 2026 12:00:00 UTC\n"
-SAME = "Date: Thu, 01 Jan 2026 00:00:00 UTC\n"
-
-
-def stale(monkeypatch: pytest.MonkeyPatch, mirror: Mirror) -> list[str]:
-    monkeypatch.setattr(requests, "get", mirror.get)
-    return stale_suites(FakeRunner(), spec(), fitting())
-
-
-def test_a_newer_suite_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    mirror = Mirror(bookworm=SAME, bookworm_updates=NEWER)
-    assert stale(monkeypatch, mirror) == [
-        "bookworm-updates: locked 2026-01-01 00:00, mirror 2026-01-02 12:00"
-    ]
-    assert list(mirror.asked) == [
-        f"https://mirror.example/debian/dists/{suite}/InRelease"
-        for suite in ("bookworm", "bookworm-updates")
-    ]
-    assert all(options["timeout"] for options in mirror.asked.values())
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [requests.ConnectionError("down"), requests.Timeout(), 404, "<html>log in</html>", "",
-     "Date: never\n", Stalling()],
-    ids=["down", "slow", "404", "login page", "empty", "no date", "stalls"],
-)  # fmt: skip
-def test_a_mirror_that_does_not_answer_says_nothing(
-    monkeypatch: pytest.MonkeyPatch, answer: object
-) -> None:
-    mirror = Mirror(bookworm=answer, bookworm_updates=NEWER)
-    assert len(stale(monkeypatch, mirror)) == 1
-
-
-def test_the_sites_proxy_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    mirror = Mirror(bookworm=SAME, bookworm_updates=SAME)
-    monkeypatch.setattr(requests, "get", mirror.get)
-    where = spec(site=site(proxy={"https": "http://proxy:3128"}))
-    stale_suites(FakeRunner(), where, lock())
-    (first, _) = mirror.asked.values()
-    assert first["proxies"] == {"http": "", "https": "http://proxy:3128"}
 
 
 def digest(content: bytes) -> str:

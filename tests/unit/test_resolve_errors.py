@@ -194,3 +194,28 @@ def test_inside_a_list_of_a_site(files: Files) -> None:
     assert uri.startswith('config/sites/debian.yaml: archives[0].uri: "ftp://x" must match pattern')
     assert "archives[0].keyring: is required but not set" in keyring
     assert "archives[0].keyrin: unknown key (hint: did you mean 'keyring'?" in unknown
+
+
+@pytest.mark.parametrize(
+    ("keys", "fact"),
+    [
+        ("suites: [/]", "needs components: []"),
+        ("suites: [/, bookworm]", "can only be / and the only one"),
+        ("suites: [bookworm], components: []", "has no components"),
+    ],
+)
+def test_a_flat_archive_is_flat_in_all(files: Files, keys: str, fact: str) -> None:
+    text = f"description: x\narchives: [{{uri: 'https://x.example', keyring: k, {keys}}}]\n"
+    files.write("config/sites/debian.yaml", text)
+    (line,) = files.problems()
+    assert line.startswith("config/sites/debian.yaml: archives[0]:")
+    assert fact in line
+
+
+@pytest.mark.parametrize("keys", ["", ", release: n=x, version: 1.*"])
+def test_a_pin_has_one_condition(files: Files, keys: str) -> None:
+    site = FILES["config/sites/debian.yaml"] + f"pins: [{{packages: a{keys}}}]\n"
+    files.write("config/sites/debian.yaml", site)
+    (line,) = files.problems()
+    assert "pins[0]" in line
+    assert "either a release or a version" in line
