@@ -12,6 +12,7 @@ from builder.core.errors import UserError
 from builder.core.hashing import sha256_value
 from builder.lock.aptenv import AptEnv, prepare
 from builder.lock.outside import lock_bundles, lock_container, outside_digest
+from builder.lock.wheels import lock_wheels
 from builder.model.lock import Lock, LockedArchive, LockedPackage, LockedSuite, TreeName
 from builder.model.spec import Spec
 
@@ -22,10 +23,12 @@ _MERGED = "usr-is-merged"  # or mmdebstrap makes one of its own, which no lock n
 
 
 def request_digest(spec: Spec) -> str:
-    """Return the digest of everything that decides which packages of the root a lock names."""
+    """Return the digest of everything that decides what a lock names for the root."""
     archives = [a.model_dump(exclude={"keyring"}) for a in spec.site.archives]
     pins = [pin.model_dump() for pin in spec.site.pins]
-    return sha256_value([_root_requests(spec), archives, pins])
+    wheels = _node_wheels(spec)
+    more = [wheels, spec.site.wheels.model_dump()] if wheels else []
+    return sha256_value([_root_requests(spec), archives, pins, *more])
 
 
 def resolve_lock(context: Context, spec: Spec) -> Lock:
@@ -44,6 +47,7 @@ def resolve_lock(context: Context, spec: Spec) -> Lock:
                 known = found.get(package.file_name)
                 trees = (*known.trees, tree) if known else (tree,)
                 found[package.file_name] = package.model_copy(update={"trees": trees})
+    wheels = _node_wheels(spec)
     return Lock(
         outside=outside_digest(spec),
         container=lock_container(context, spec),
@@ -54,7 +58,12 @@ def resolve_lock(context: Context, spec: Spec) -> Lock:
         epoch=max(suite.date for archive in archives for suite in archive.suites),
         archives=archives,
         packages=tuple(found[name] for name in sorted(found)),
+        wheels=lock_wheels(context, spec.site, wheels, needs=False) if wheels else (),
     )
+
+
+def _node_wheels(spec: Spec) -> tuple[str, ...]:
+    return spec.driver.wheels if spec.driver else ()
 
 
 def _requests(spec: Spec) -> dict[TreeName, list[str]]:

@@ -10,6 +10,7 @@ from builder.model.base import Closed, Line, Name, Word
 from builder.model.container import Source
 
 Fingerprint = Annotated[str, Field(pattern=r"^[0-9A-F]{40}$")]
+FilePath = Annotated[str, Field(pattern=r"^[^\s][^\r\n]*$")]
 HttpAddress = Annotated[str, Field(pattern=r"^https?://[^\s/]+(/[^\s?#]*)?$")]
 SshKey = Annotated[
     str,
@@ -82,6 +83,13 @@ class GpuSource(Closed):
     )
 
 
+class ModuleKey(Closed):
+    """A key pair that signs kernel modules, as files of the build host."""
+
+    key: FilePath = Field(description="private key (PEM); absolute, or beside the site file")
+    certificate: FilePath = Field(description="its certificate (PEM or DER); as above")
+
+
 class Site(Closed):
     """Where a node is: archives and their keys, proxies, time servers, alert receiver."""
 
@@ -105,6 +113,9 @@ class Site(Closed):
     )
     alerts: Alerts = Alerts()
     gpu: GpuSource = GpuSource()
+    module_key: ModuleKey | None = Field(
+        None, description="signs the modules that are built here; none: they are not signed"
+    )
     roles: dict[Name, Name] = Field(
         default_factory=dict,
         description="package lists that stand in for those that a profile names, such as "
