@@ -13,8 +13,9 @@ from builder.model.driver import Driver
 from builder.model.lock import Lock
 from builder.model.spec import Spec
 
-# Libraries and firmware that talk to the modules, and are refused by any other version.
-_LIBRARY = re.compile(r"lib(cuda|nvidia-[a-z0-9-]+)\.so\.(?P<version>\d+(\.\d+)+)")
+# Libraries that talk to the modules, and are refused by any other version. Those of the container
+# toolkit have versions of their own, such as 1.18.1.
+_LIBRARY = re.compile(r"lib(cuda|nvidia-[a-z0-9-]+)\.so\.(?P<version>\d{3}(\.\d+)+)")
 _LIBRARIES = "usr/lib/x86_64-linux-gnu"
 _FIRMWARE = "usr/lib/firmware/nvidia/*/gsp*.bin"
 _PROGRAMS = ("nvidia-smi",)  # packages whose files do not tell their version

@@ -12,7 +12,8 @@ from builder.model.driver import Driver
 
 SHARED = "usr/lib/imgnode/gpu"  # a node mounts lib64/ and bin/ of it into the container
 _LIBRARIES = "usr/lib/x86_64-linux-gnu"
-_LIBRARY = re.compile(r"lib(cuda|cudadebugger|nvidia-[a-z0-9-]+)\.so\.[0-9.]+")
+# By the driver's version: libraries of the container toolkit have smaller ones, such as 1.18.1.
+_LIBRARY = re.compile(r"lib(cuda|cudadebugger|nvidia-[a-z0-9-]+)\.so\.[0-9]{3}(\.[0-9]+)+")
 _PROGRAMS = ("nvidia-smi",)
 _PROGRAM_FOLDERS = ("usr/lib/nvidia/current", "usr/bin")  # Debian's, NVIDIA's own packages'
 # Where modules are built and desktops run, not on a node; shell globs from the root.

@@ -86,6 +86,7 @@ def installed(base: Path, version: str = VERSION, *, firmware: str = VERSION) ->
         (folder / f"{name}.so.1").symlink_to(library.name)
         (info / f"{package_name}:amd64.list").write_text(f"/.\n/{LIBRARIES / library.name}\n")
     (folder / "libcuda.so").symlink_to("libcuda.so.1")
+    (folder / "libnvidia-container.so.1.18.1").write_text("of the toolkit")
     gsp = base / "usr/lib/firmware/nvidia" / firmware
     gsp.mkdir(parents=True)
     (gsp / "gsp_ga10x.bin").write_text("gsp")
