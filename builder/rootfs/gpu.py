@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 
 from builder.core.errors import UserError
+from builder.core.files import copy_own
 from builder.core.sandbox import Sandbox
 from builder.model.driver import Driver
 
@@ -41,7 +41,7 @@ def lay_driver(tools: Sandbox, driver: Driver, root: Path) -> None:
 
     Raises UserError when the root has a compiler, headers or X besides.
     """
-    shutil.copytree(driver.tree, root, dirs_exist_ok=True)
+    copy_own(driver.tree, root)
     for release in sorted(path.name for path in (root / "usr/lib/modules").iterdir()):
         tools.run(["depmod", "--basedir", root, release], write=[root])
     share_user_space(root)
