@@ -21,6 +21,8 @@ from builder.core.files import copy_sparse, link_or_copy, remove_tree
 from builder.core.hashing import sha256_tree, sha256_value
 from builder.core.mounts import enter_private_mounts
 from builder.disk.image import MANIFEST, build_files
+from builder.driver.build import build_driver, check_container, check_lock, warn_lacking
+from builder.driver.fits import check_fits
 from builder.initrd.build import build_initrd
 from builder.lock.fetch import fetch
 from builder.lock.wheels import fetch_wheels
@@ -87,15 +89,30 @@ def build_image(
     _check_out(out)
     enter_private_mounts(context.runner)
     context.cache.sweep()
+    check_lock(context, spec, lock)
+    warn_lacking(context, spec)
     fetch(context, spec, lock)
     fetch_wheels(context, spec, lock)
     tools = build_tools(context, lock)
+    driver = build_driver(context, tools, spec, lock)
     base, base_key = build_base(context, tools, lock)
+    if driver:
+        check_fits(spec, lock, driver, base)
     made = build_payload(context, tools, spec, lock)
+    check_container(context, spec, driver, made.payload)
     with ThreadPoolExecutor() as pool:
         try:
             root_job = pool.submit(
-                build_root, context, tools, spec, identity, made.payload, base, base_key
+                build_root,
+                context,
+                tools,
+                spec,
+                lock,
+                identity,
+                made.payload,
+                driver,
+                base,
+                base_key,
             )
             initrd_job = pool.submit(build_initrd, context, tools, spec, lock, base)
             root, root_key = root_job.result()
@@ -104,9 +121,10 @@ def build_image(
             context.runner.close()
             raise
     keys = {"base": base_key, "root": root_key, "initrd": initrd_key}
+    keys |= {"driver": driver.key} if driver else {}
     carried = tuple(made.paths.values()) if carry_layers else ()
     folder = build_files(
-        context, tools, spec, lock, identity, root, initrd, made.payload, carried, keys
+        context, tools, spec, lock, identity, root, initrd, made.payload, driver, carried, keys
     )
     manifest = Manifest.model_validate_json((folder / MANIFEST).read_text())
     return Built(out, manifest, _deliver(context, folder, tuple(made.paths.values()), out))

@@ -79,6 +79,7 @@ def _summary(built: Built) -> str:
         f"{manifest.image_id} {manifest.version} {state}: root {decimal(manifest.root_bytes)} "
         f"({share:.0f} % of its slot), {len(manifest.packages)} packages, "
         f"kernel {manifest.kernel_release}",
+        *([f"driver {manifest.driver.version}"] if manifest.driver else []),
         *_outside(manifest),
     ]
     return "; ".join(told)

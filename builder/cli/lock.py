@@ -14,6 +14,7 @@ from builder.containers.dockers import docker_warning
 from builder.core.context import Context
 from builder.core.errors import UserError
 from builder.core.events import Note
+from builder.driver.build import check_lock, warn_lacking
 from builder.lock.age import check_no_older, lock_ages, mirror_ages, stale_suites
 from builder.lock.resolver import resolve_lock
 from builder.lock.store import read_lock, write_lock
@@ -42,9 +43,10 @@ def command(profile: str, site: str, check: bool, allow_older: bool, debug: bool
                 print(line)
             raise click.exceptions.Exit(1 if stale else 0)
         old = _old(path)
-        lock = resolve_lock(context, spec)
+        lock = _resolved(context, spec)
         if old and not allow_older:
             check_no_older(lock_ages(old, lock))
+        warn_lacking(context, spec)
         write_lock(path, lock)
         for line in lock_changes(old, lock):
             context.emit(Note("info", line))
@@ -67,8 +69,15 @@ def ensure_lock(context: Context, spec: Spec, *, locked: bool) -> Lock:
             hint=f"imgbuild lock --profile {spec.profile_name} --site {spec.site_name}",
         )
     context.emit(Note("info", f"no lock for {spec.profile_name} yet: locking now"))
-    lock = resolve_lock(context, spec)
+    lock = _resolved(context, spec)
     write_lock(path, lock)
+    return lock
+
+
+def _resolved(context: Context, spec: Spec) -> Lock:
+    """Return a new lock; raises UserError when its driver cannot serve the profile."""
+    lock = resolve_lock(context, spec)
+    check_lock(context, spec, lock)
     return lock
 
 

@@ -43,7 +43,7 @@ def _table(spec: Spec) -> Table:
 
 
 def _recipes(spec: Spec) -> Iterator[tuple[str, str, str]]:
-    """Yield what the profile's recipes say: of its container, of its model bundles."""
+    """Yield what the recipes say: of the container, the model bundles, the site's driver."""
     if spec.recipe is not None:
         name = (spec.profile.container or "").partition(":")[2]
         file = f"image/containers/{name}/recipe.yaml"
@@ -57,6 +57,10 @@ def _recipes(spec: Spec) -> Iterator[tuple[str, str, str]]:
     for name, bundle in spec.bundles.items():
         file = f"image/models/{name}/recipe.yaml"
         for path, value in _leaves(bundle, f"models.{name}"):
+            yield path, _shown(value), file
+    if spec.driver is not None:
+        file = f"image/drivers/{spec.site.gpu.driver}.yaml"
+        for path, value in _leaves(spec.driver, "driver"):
             yield path, _shown(value), file
 
 

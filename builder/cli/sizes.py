@@ -12,6 +12,7 @@ from builder.compare.manifest import newest_image, read_manifest
 from builder.compare.parts import Part, parts, total
 from builder.core.paths import Project
 from builder.model.artifacts import Manifest
+from builder.model.driver import DriverFacts
 
 
 @click.command("sizes")
@@ -32,6 +33,7 @@ def command(image: Path | None, as_json: bool) -> None:
             "root_slot_bytes": manifest.root_slot_bytes,
             "bytes": total(found),
             "parts": [one.model_dump() for one in found],
+            "driver": manifest.driver.model_dump() if manifest.driver else None,
         }
         print(json.dumps(told, indent=1))
         return
@@ -51,3 +53,14 @@ def _print(manifest: Manifest, found: tuple[Part, ...]) -> None:
     show(rows)
     share = percent(manifest.root_bytes, manifest.root_slot_bytes)
     print(f"the root takes {share} of its slot of {size(manifest.root_slot_bytes)}")
+    if manifest.driver:
+        print(_told(manifest.driver))
+
+
+def _told(driver: DriverFacts) -> str:
+    """Return a line about the driver in the root: its modules by size, the largest first."""
+    largest = sorted(driver.modules, key=lambda module: module.bytes, reverse=True)
+    modules = ", ".join(f"{module.name} {size(module.bytes)}" for module in largest)
+    signers = {module.signer for module in driver.modules}
+    signed = f"signed by {', '.join(sorted(filter(None, signers)))}" if any(signers) else "unsigned"
+    return f"driver {driver.version}, {driver.kind}, {signed}: {modules}"

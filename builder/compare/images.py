@@ -98,6 +98,7 @@ def _told(manifest: Manifest) -> dict[str, str | None]:
         "site": manifest.site,
         "root hash": manifest.root_hash,
         "kernel": manifest.kernel_release,
+        "driver": manifest.driver.version if manifest.driver else None,
         "container": _container(manifest.payload.container),
     }
 

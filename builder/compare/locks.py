@@ -17,10 +17,11 @@ def lock_changes(old: Lock | None, new: Lock) -> list[str]:
     brackets name the trees.
     """
     if old is None:
-        wheels = len(new.container.wheels) if new.container else 0
+        wheels = len(new.wheels) + (len(new.container.wheels) if new.container else 0)
         more = f", {wheels} wheels" if wheels else ""
         return [f"{len(new.packages)} packages{more} locked"]
     lines = [*_packages(old, new), *_container(old.container, new.container)]
+    lines += _wheels("node", "wheel of the node", old.wheels or None, new.wheels or None)
     for name in sorted(old.bundles.keys() | new.bundles.keys()):
         before, after = old.bundles.get(name), new.bundles.get(name)
         lines += _wheels(f"model bundle {name}", f"model {name}", before, after)

@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
-
-from installer import install
-from installer.destinations import SchemeDictionaryDestination
-from installer.records import RecordEntry
-from installer.sources import WheelFile
-from installer.utils import Scheme
 
 from builder.containers.pack import TAR, code, normalise, pack
 from builder.containers.python import compile_all
@@ -21,12 +13,11 @@ from builder.core.cache import Stage
 from builder.core.context import Context
 from builder.core.sandbox import Sandbox
 from builder.core.scrub import remove_globs
-from builder.core.wheels import checked_wheel
+from builder.core.wheels import checked_wheel, install_wheel
 from builder.model.container import ContainerRecipe, RecipeLayer
 from builder.model.lock import Lock, LockedWheel
 
 PACKAGES = "usr/local/lib/python3.11/dist-packages"
-_INTERPRETER = "/usr/bin/python3"
 _STRIP = "usr/bin/strip"
 _COMPILERS = ("python3.11", "libpython3.11")  # packages that decide about compiled code
 
@@ -98,27 +89,6 @@ def _strip(tools: Sandbox, recipe: ContainerRecipe, tree: Path) -> None:
         tools.run(["strip", "--strip-unneeded", "--", *sorted(found)], write=[tree])
 
 
-class _Destination(SchemeDictionaryDestination):
-    """Takes a file that two wheels bring, as pip does: the later one wins."""
-
-    def write_to_fs(
-        self, scheme: Scheme, path: str, stream: BinaryIO, is_executable: bool
-    ) -> RecordEntry:
-        Path(self._path_with_destdir(scheme, path)).unlink(missing_ok=True)
-        return super().write_to_fs(scheme, path, stream, is_executable)
-
-
 def unpack(wheel: Path, tree: Path) -> None:
     """Install a wheel below `tree`, as Debian's Python 3.11 finds it in /usr/local."""
-    schemes = {
-        "purelib": f"/{PACKAGES}",
-        "platlib": f"/{PACKAGES}",
-        "scripts": "/usr/local/bin",
-        "headers": "/usr/local/include",
-        "data": "/usr/local",
-    }
-    destination = _Destination(
-        schemes, interpreter=_INTERPRETER, script_kind="posix", destdir=os.fspath(tree)
-    )
-    with WheelFile.open(wheel) as source:
-        install(source, destination, additional_metadata={"INSTALLER": b"imgbuild\n"})
+    install_wheel(wheel, tree, "usr/local", PACKAGES)

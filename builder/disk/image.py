@@ -22,6 +22,7 @@ from builder.model.artifacts import (
     RootImage,
 )
 from builder.model.container import Payload
+from builder.model.driver import Driver
 from builder.model.lock import Lock
 from builder.model.spec import Spec
 
@@ -37,6 +38,7 @@ def build_files(
     root: RootImage,
     initrd: Path,
     payload: Payload,
+    driver: Driver | None,
     layers: Sequence[Path],
     keys: dict[str, str],
 ) -> Path:
@@ -64,7 +66,7 @@ def build_files(
         target = folder / "disk.raw"
         uki = folder / "uki.efi"
         disk = build_disk(context, tools, spec, identity, root, uki, layers, target)
-        manifest = _manifest(spec, lock, identity, root, payload, keys, disk, artifacts)
+        manifest = _manifest(spec, lock, identity, root, payload, driver, keys, disk, artifacts)
         write_atomic(folder / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
         for path in folder.iterdir():
             path.chmod(0o444)
@@ -78,6 +80,7 @@ def _manifest(
     identity: Identity,
     root: RootImage,
     payload: Payload,
+    driver: Driver | None,
     keys: dict[str, str],
     disk: DiskImage,
     artifacts: tuple[Artifact, ...],
@@ -94,6 +97,7 @@ def _manifest(
         root_slot_bytes=int(spec.profile.disk.root),
         inputs=keys,
         payload=payload,
+        driver=driver.facts if driver else None,
         disk=disk,
         artifacts=artifacts,
         packages=tuple(

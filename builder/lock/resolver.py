@@ -13,6 +13,7 @@ from builder.lock.indexes import Index, list_indexes, release_date
 from builder.lock.minimum import check_minimum
 from builder.lock.only import Hidden, check_addresses, check_only, hide_others
 from builder.lock.outside import lock_bundles, lock_container, outside_digest
+from builder.lock.wheels import lock_wheels
 from builder.model.lock import Lock, LockedArchive, LockedPackage, LockedSuite, TreeName
 from builder.model.spec import Spec
 
@@ -23,10 +24,12 @@ _MERGED = "usr-is-merged"  # or mmdebstrap makes one of its own, which no lock n
 
 
 def request_digest(spec: Spec) -> str:
-    """Return the digest of everything that decides which packages of the root a lock names."""
+    """Return the digest of everything that decides what a lock names for the root."""
     archives = [a.model_dump(exclude={"keyring"}) for a in spec.site.archives]
     pins = [pin.model_dump() for pin in spec.site.pins]
-    return sha256_value([_root_requests(spec), archives, pins, spec.site.minimum])
+    wheels = _node_wheels(spec)
+    more = [wheels, spec.site.wheels.model_dump()] if wheels else []
+    return sha256_value([_root_requests(spec), archives, pins, spec.site.minimum, *more])
 
 
 def resolve_lock(context: Context, spec: Spec) -> Lock:
@@ -52,6 +55,7 @@ def resolve_lock(context: Context, spec: Spec) -> Lock:
     packages = tuple(found[name] for name in sorted(found))
     check_only(spec.site, packages)
     check_minimum(context.runner, spec.site, packages)
+    wheels = _node_wheels(spec)
     return Lock(
         outside=outside_digest(spec),
         container=lock_container(context, spec),
@@ -62,7 +66,12 @@ def resolve_lock(context: Context, spec: Spec) -> Lock:
         epoch=max(suite.date for archive in archives for suite in archive.suites),
         archives=archives,
         packages=packages,
+        wheels=lock_wheels(context, spec.site, wheels, needs=False) if wheels else (),
     )
+
+
+def _node_wheels(spec: Spec) -> tuple[str, ...]:
+    return spec.driver.wheels if spec.driver else ()
 
 
 def _requests(spec: Spec) -> dict[TreeName, list[str]]:

@@ -92,7 +92,8 @@ def fetch_wheels(context: Context, spec: Spec, lock: Lock) -> None:
 
 def _all(lock: Lock) -> Iterable[LockedWheel]:
     container = lock.container.wheels if lock.container else ()
-    everything = [*container, *(wheel for bundle in lock.bundles.values() for wheel in bundle)]
+    bundled = [wheel for bundle in lock.bundles.values() for wheel in bundle]
+    everything = [*container, *bundled, *lock.wheels]
     return {wheel.sha256: wheel for wheel in everything}.values()
 
 

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from builder.model.base import Closed
 from builder.model.container import Payload
+from builder.model.driver import DriverFacts
 from builder.model.lock import Sha256
 
 
@@ -85,6 +86,7 @@ class Manifest(Closed):
     root_slot_bytes: int = Field(description="bytes of a root slot")
     inputs: dict[str, str] = Field(description="stage keys: equal keys, equal results")
     payload: Payload = Field(description="container, models and layer files of this version")
+    driver: DriverFacts | None = Field(None, description="GPU driver; none: the profile has no GPU")
     disk: DiskImage
     artifacts: tuple[Artifact, ...]
     packages: tuple[InstalledPackage, ...]

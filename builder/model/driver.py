@@ -32,9 +32,28 @@ class DriverRecipe(Closed):
     )
 
 
+class DriverModule(Closed):
+    """One kernel module, as modinfo(8) tells it."""
+
+    name: str = Field(description="as modprobe(8) takes it, such as nvidia-uvm")
+    file: str = Field(description="name of the file, such as nvidia-current-uvm.ko")
+    bytes: int = Field(description="size of the file")
+    version: str = Field(description="such as 535.309.01")
+    kernel: str = Field(description="release of the kernel that it is built for (vermagic)")
+    signer: str | None = Field(None, description="who has signed it; none: it is not signed")
+
+
+class DriverFacts(Closed):
+    """What an image says of its driver (`manifest.json`)."""
+
+    version: str = Field(description="of the modules and of the user space, such as 535.309.01")
+    kind: ModuleKind
+    modules: tuple[DriverModule, ...]
+
+
 class Driver(Closed):
-    """Built kernel modules: a folder to be laid over the root, and their version."""
+    """Built kernel modules: a folder to be laid over the root, and what is in it."""
 
     tree: Path
-    version: str = Field(description="of the modules and of the user space, such as 535.309.01")
-    modules: tuple[str, ...] = Field(description="names as modprobe(8) takes them")
+    key: str = Field(description="of the stage that made the folder")
+    facts: DriverFacts

@@ -79,6 +79,10 @@ class Lock(Closed):
         default_factory=dict, description="for each model bundle, the wheels that it is made from"
     )
 
+    wheels: tuple[LockedWheel, ...] = Field(
+        (), description="wheels for the node's own Python, which the GPU driver asks for"
+    )
+
     def without_container(self) -> Lock:
         """Return the lock of the operating system alone."""
         kept = []

@@ -13,6 +13,7 @@ FLAT = "/"  # the suite of an archive without dists/ (sources.list(5))
 Fingerprint = Annotated[str, Field(pattern=r"^[0-9A-F]{40}$")]
 PackageGlob = Annotated[str, Field(pattern=r"^[a-z0-9*?][a-z0-9+.*?-]*$")]
 DebianVersion = Annotated[str, Field(pattern=r"^[0-9][A-Za-z0-9.+:~-]*$")]
+FilePath = Annotated[str, Field(pattern=r"^[^\s][^\r\n]*$")]
 HttpAddress = Annotated[str, Field(pattern=r"^https?://[^\s/]+(/[^\s?#]*)?$")]
 SshKey = Annotated[
     str,
@@ -116,6 +117,13 @@ class GpuSource(Closed):
     )
 
 
+class ModuleKey(Closed):
+    """A key pair that signs kernel modules, as files of the build host."""
+
+    key: FilePath = Field(description="private key (PEM); absolute, or beside the site file")
+    certificate: FilePath = Field(description="its certificate (PEM or DER); as above")
+
+
 class Site(Closed):
     """Where a node is: archives and their keys, proxies, time servers, alert receiver."""
 
@@ -143,6 +151,9 @@ class Site(Closed):
     )
     alerts: Alerts = Alerts()
     gpu: GpuSource = GpuSource()
+    module_key: ModuleKey | None = Field(
+        None, description="signs the modules that are built here; none: they are not signed"
+    )
     roles: dict[Name, Name] = Field(
         default_factory=dict,
         description="package lists that stand in for those that a profile names, such as "

@@ -11,20 +11,33 @@ from builder.core.errors import UserError
 from builder.core.sandbox import Sandbox
 from builder.model.artifacts import Identity
 from builder.model.container import Payload
+from builder.model.driver import Driver
+from builder.model.lock import Lock
 from builder.model.spec import Spec
 from builder.rootfs.clean import clean
+from builder.rootfs.gpu import lay_driver
 from builder.rootfs.overlay import lay_imgnode, lay_overlay, lay_units
 from builder.rootfs.vartree import declare_var
+from builder.rootfs.wheels import lay_wheels
 
 _COMPILE = """
-import compileall
-compileall.compile_dir("/usr/lib/python3/dist-packages/imgnode", quiet=1,
-    invalidation_mode=compileall.py_compile.PycInvalidationMode.UNCHECKED_HASH)
+import compileall, sys
+mode = compileall.py_compile.PycInvalidationMode.UNCHECKED_HASH
+compileall.compile_dir("/usr/lib/python3/dist-packages/imgnode", quiet=1, invalidation_mode=mode)
+for path in sys.argv[1:]:
+    compileall.compile_file(path, quiet=1, invalidation_mode=mode)
 """
 
 
 def finish(
-    context: Context, tools: Sandbox, spec: Spec, identity: Identity, payload: Payload, root: Path
+    context: Context,
+    tools: Sandbox,
+    spec: Spec,
+    lock: Lock,
+    identity: Identity,
+    payload: Payload,
+    driver: Driver | None,
+    root: Path,
 ) -> None:
     """Lay everything of the project over the installed `root` and clean it."""
     project = context.project
@@ -34,10 +47,13 @@ def finish(
         lay_overlay(project.overlays / name, root, values)
     lay_units(project, root)
     lay_imgnode(project, root)
-    _identify(context, spec, identity, payload, root)
+    sources = lay_wheels(context, lock, root)
+    if driver:
+        lay_driver(tools, driver, root)
+    _identify(context, spec, identity, payload, driver, root)
     _set_timezone(spec.profile.node.timezone, root)
     _enable_units(tools, root)
-    context.runner.run(["chroot", root, "/usr/bin/python3", "-c", _COMPILE])
+    context.runner.run(["chroot", root, "/usr/bin/python3", "-c", _COMPILE, *sources])
     declare_var(root)
     # systemd-update-done.service(8): /etc is as new as /usr, nothing is to be brought up to date.
     updated = root / "etc/.updated"
@@ -46,7 +62,12 @@ def finish(
 
 
 def _identify(
-    context: Context, spec: Spec, identity: Identity, payload: Payload, root: Path
+    context: Context,
+    spec: Spec,
+    identity: Identity,
+    payload: Payload,
+    driver: Driver | None,
+    root: Path,
 ) -> None:
     """Write os-release(5) and what the node's own programs need to know of the image."""
     release = root / "usr/lib/os-release"
@@ -64,6 +85,7 @@ def _identify(
         "gpus": spec.profile.gpu.count if spec.profile.gpu else 0,
         "gpu": spec.profile.gpu.model_dump(mode="json") if spec.profile.gpu else None,
         "gpu_runtime": spec.site.gpu.runtime,
+        "driver_version": driver.facts.version if driver else None,
         "serve": spec.profile.serve.model_dump(mode="json"),
         "releases": spec.site.releases,
         "models": spec.site.models,

@@ -14,6 +14,8 @@ from builder.core.mounts import overlay
 from builder.core.sandbox import Sandbox
 from builder.model.artifacts import Identity, RootImage
 from builder.model.container import Payload
+from builder.model.driver import Driver
+from builder.model.lock import Lock
 from builder.model.spec import Spec
 from builder.rootfs.finish import finish
 
@@ -26,13 +28,16 @@ def build_root(
     context: Context,
     tools: Sandbox,
     spec: Spec,
+    lock: Lock,
     identity: Identity,
     payload: Payload,
+    driver: Driver | None,
     base: Path,
     base_key: str,
 ) -> tuple[RootImage, str]:
     """Return the sealed root image, which names the `payload`, and its stage key.
 
+    The modules of `driver` are laid over the root, and the node's wheels of the lock.
     Raises UserError when the image is larger than the profile's root slot.
     """
     project = context.project
@@ -40,6 +45,8 @@ def build_root(
         "base": base_key,
         "identity": identity.model_dump(),
         "payload": payload.model_dump(mode="json"),
+        "driver": driver.key if driver else None,
+        "wheels": [wheel.sha256 for wheel in lock.wheels],
         "profile": spec.profile.model_dump(mode="json"),
         "site": spec.site.model_dump(mode="json"),
         "overlays": {name: sha256_tree(project.overlays / name) for name in spec.profile.overlays},
@@ -49,7 +56,8 @@ def build_root(
     }
     stage = Stage("root", inputs, Path(__file__).parent)
     result = context.cache.get(
-        stage, lambda folder: _make(context, tools, spec, identity, payload, base, folder)
+        stage,
+        lambda folder: _make(context, tools, spec, lock, identity, payload, driver, base, folder),
     )
     root = RootImage(
         erofs=result / "root.erofs",
@@ -66,8 +74,10 @@ def _make(
     context: Context,
     tools: Sandbox,
     spec: Spec,
+    lock: Lock,
     identity: Identity,
     payload: Payload,
+    driver: Driver | None,
     base: Path,
     folder: Path,
 ) -> None:
@@ -75,7 +85,7 @@ def _make(
     shutil.copyfile(kernel, folder / "vmlinuz")
     (folder / "kernel.release").write_text(kernel.name.removeprefix("vmlinuz-"))
     with context.cache.workspace("root-tree") as work, overlay(context.runner, base, work) as tree:
-        finish(context, tools, spec, identity, payload, tree)
+        finish(context, tools, spec, lock, identity, payload, driver, tree)
         _erofs(tools, identity, tree, folder)
     _verity(tools, identity, folder)
 

@@ -18,6 +18,7 @@ from builder.model.container import Payload
 from builder.model.lock import LockedContainer
 from builder.pipeline import Built
 from tests.unit import fakes
+from tests.unit.driver_parts import driver, gpu_lock
 from tests.unit.images import manifest, package, payload
 from tests.unit.resolve_project import Files, files
 from tests.unit.test_cli import Call, call
@@ -179,3 +180,37 @@ def test_a_docker_that_nobody_tried_is_warned_of(
     monkeypatch.setattr(build_command, "ensure_lock", lambda *_, **__: lock)
     monkeypatch.setattr(build_command, "identify", enough)
     assert warning in call("build", "-p", "cpu").err
+
+
+def with_driver() -> Manifest:
+    return manifest().model_copy(update={"driver": driver().facts})
+
+
+def test_sizes_and_build_tell_of_the_driver(call: Call, images: Path) -> None:
+    write(images / "3", with_driver())
+    ended = call("sizes", str(images / "3"))
+    assert "driver 535.309.01, proprietary, unsigned: nvidia 7 bytes, nvidia-uvm 7" in ended.out
+    told = json.loads(call("sizes", str(images / "3"), "--json").out)["driver"]
+    assert told["modules"][0]["kernel"] == "6.1.0-56-amd64"
+    assert json.loads(call("sizes", str(images / "1"), "--json").out)["driver"] is None
+    assert "; driver 535.309.01; " in _summary(Built(images / "3", with_driver(), changed=True))
+    assert ["driver", "none", "535.309.01"] in rows(
+        call("diff", str(images / "1"), str(images / "3")).out
+    )
+
+
+def test_show_names_the_recipe_of_the_driver(call: Call, files: Files) -> None:
+    files.profile("extends: base\ndescription: a\ngpu: {model: A100}\n", "a100")
+    told = rows(call("show", "-p", "a100").out)
+    assert ["driver.packages", "libcuda1", "image/drivers/debian.yaml"] in told
+
+
+def test_a_lock_whose_driver_does_not_fit_is_not_written(
+    call: Call, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files.profile("extends: base\ndescription: a\ngpu: {model: A100, driver: {branch: '550'}}\n")
+    monkeypatch.setattr(lock_command, "resolve_lock", lambda *_: gpu_lock())
+    ended = call("lock", "-p", "cpu")
+    assert ended.code == 2
+    assert "the profile wants 550" in ended.err
+    assert not list(files.project.locks.glob("*.json"))

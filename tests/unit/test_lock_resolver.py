@@ -8,11 +8,14 @@ import pytest
 
 from builder.core.context import Context
 from builder.core.errors import UserError
+from builder.lock import resolver
 from builder.lock.aptenv import AptEnv
 from builder.lock.indexes import release_date
 from builder.lock.mirror import base_addresses
 from builder.lock.resolver import _package, request_digest, resolve_lock
+from builder.model.lock import LockedWheel
 from builder.model.site import Site
+from tests.unit.driver_parts import RECIPE, gpu_spec
 from tests.unit.fakes import FakeRunner, context, site, spec
 
 MIRROR = "https://mirror.example/debian"
@@ -124,6 +127,28 @@ def test_the_request_follows_what_is_asked_for_and_where() -> None:
         spec(site=_moved(site())),
     ]
     assert base not in {request_digest(other) for other in others}
+
+
+def test_the_node_s_wheels_are_locked_and_part_of_the_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = RECIPE.model_copy(update={"wheels": ("nvidia-ml-py==12.575.51",)})
+    wheel = LockedWheel(name="nvidia-ml-py", version="12.575.51", file_name="x.whl", sha256=SHA)
+    calls: list[tuple[object, ...]] = []
+
+    def lock_wheels(*words: object, needs: bool) -> tuple[LockedWheel, ...]:
+        calls.append((*words[2:], needs))
+        return (wheel,)
+
+    monkeypatch.setattr(resolver, "lock_wheels", lock_wheels)
+    with_wheels, without = gpu_spec(driver=asked), gpu_spec()
+    lock = resolve_lock(surroundings(tmp_path, lists(tmp_path)), with_wheels)
+    assert lock.without_container().wheels == (wheel,)
+    assert calls == [(("nvidia-ml-py==12.575.51",), False)]
+    assert request_digest(with_wheels) != request_digest(without)
+    indexed = gpu_spec(driver=asked, site=site(wheels={"index": "https://pypi.example"}))
+    assert request_digest(indexed) != request_digest(with_wheels)
+    assert request_digest(gpu_spec(site=indexed.site)) == request_digest(without)
 
 
 def _moved(where: Site) -> Site:

@@ -171,8 +171,9 @@ def test_missing_wheels_are_fetched_once_and_by_digest(tmp_path: Path) -> None:
 
     runner._answer = answer
     where = context(tmp_path, runner)
-    for _ in range(2):
-        fetch_wheels(where, spec(), locked(wheel(), bundle=(wheel(),)))
+    own = lock().model_copy(update={"wheels": (wheel(),)})  # of the node's own Python
+    for named in (own, locked(wheel(), bundle=(wheel(),))):
+        fetch_wheels(where, spec(), named)
     assert asked == [f"alpha==1 --hash=sha256:{SHA}\n"]
     assert "--require-hashes" in runner.calls[0]
     assert checked_wheel(where.cache.root, wheel()).read_bytes() == BODY
