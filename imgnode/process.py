@@ -7,6 +7,8 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+_KILLED_S = 5  # how long a killed program may take to go
+
 
 @dataclass(frozen=True)
 class Finished:
@@ -41,23 +43,27 @@ def start(argv: Sequence[str], *, env: Mapping[str, str]) -> Child:
 
 
 def run(argv: Sequence[str], *, timeout_s: float, stdin: str = "") -> Finished:
-    """Run a program to its end; its input is `stdin` alone. Never raises for what it does."""
+    """Run a program to its end; its input is `stdin` alone. Never raises for what it does.
+
+    When its time runs out it is killed, and `stdout` is what it had said by then. One that hangs
+    in the kernel cannot be killed: it is left behind, so that we do not hang with it.
+    """
+    pipe = subprocess.PIPE
     try:
-        done = subprocess.run(
-            argv,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout_s,
-            check=False,
-            env=_own(),
-        )
-    except subprocess.TimeoutExpired:
-        return Finished(124, "", f"{argv[0]}: no end after {timeout_s:g} s")
+        process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, env=_own())
     except (FileNotFoundError, PermissionError) as error:
         return Finished(127, "", f"{argv[0]}: {error.strerror}")
-    return Finished(done.returncode, done.stdout, done.stderr)
+    try:
+        stdout, stderr = process.communicate(stdin.encode(), timeout_s)
+    except subprocess.TimeoutExpired as error:
+        process.kill()
+        Child(process).wait(timeout_s=_KILLED_S)
+        return Finished(124, _text(error.stdout), f"{argv[0]}: no end after {timeout_s:g} s")
+    return Finished(process.returncode, _text(stdout), _text(stderr))
+
+
+def _text(output: bytes | None) -> str:
+    return (output or b"").decode(errors="replace")
 
 
 def _own() -> dict[str, str]:
