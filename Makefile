@@ -39,6 +39,10 @@ test-build: setup  ## real builds: reproducibility, bad input, interruption (roo
 test-vm: setup  ## the image in QEMU (minutes)
 	$(PYTHON) -m pytest -m vm tests/vm
 
+.PHONY: test-gpu
+test-gpu: setup  ## a real GPU: asks its driver, and records the answers as a fixture
+	$(PYTHON) -m pytest -m gpu tests/gpu
+
 .PHONY: golden
 golden: setup  ## regenerate golden files and schemas
 	$(PYTHON) -m builder.resolve

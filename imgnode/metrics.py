@@ -21,6 +21,9 @@ SERVE_STATE = "imgnode_serve_state"
 SERVE_FALLBACK = "imgnode_serve_config_fallback"
 SERVE_STARTS_FAILED = "imgnode_serve_starts_failed"
 MODEL_READY = "imgnode_model_ready_seconds"
+GPU_EXPECTED = "imgnode_gpu_expected"
+GPU_FOUND = "imgnode_gpu_found"
+GPU_PROBLEMS = "imgnode_gpu_problems"
 HELP: Mapping[str, str] = {
     SEED_ERROR: "1 if the seed of this boot is missing or has a mistake, else 0.",
     CONFIG_ERRORS: "Mistakes in the seed of this boot, by key.",
@@ -32,6 +35,9 @@ HELP: Mapping[str, str] = {
     SERVE_FALLBACK: "1 while the last good config is served, not the wanted one, else 0.",
     SERVE_STARTS_FAILED: "Starts of the wanted config that failed since it last came up.",
     MODEL_READY: "Seconds from the start of the service to its first token, this start.",
+    GPU_EXPECTED: "GPUs that the profile says; no sample where any number will do.",
+    GPU_FOUND: "GPUs that answer.",
+    GPU_PROBLEMS: "What is wrong with the GPUs, by key: how many GPUs, or 1 for the node.",
 }
 Samples = Mapping[tuple[tuple[str, str], ...], float]
 

@@ -7,7 +7,9 @@ import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import IO
+
+_KILLED_S = 5  # how long a killed program may take to go
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,12 @@ def start(argv: Sequence[str], *, env: Mapping[str, str]) -> Child:
 
 
 def run(argv: Sequence[str], *, timeout_s: float, stdin: str = "") -> Finished:
-    """Run a program to its end; its input is `stdin` alone. Never raises for what it does."""
-    return _finish(argv, timeout_s, input=stdin)
+    """Run a program to its end; its input is `stdin` alone. Never raises for what it does.
+
+    When its time runs out it is killed, and `stdout` is what it had said by then. One that hangs
+    in the kernel cannot be killed: it is left behind, so that we do not hang with it.
+    """
+    return _finish(argv, timeout_s, subprocess.PIPE, stdin.encode())
 
 
 def pipe(
@@ -64,7 +70,7 @@ def pipe(
             return missing, missing
         with first:
             try:
-                second = _finish(sink, timeout_s, stdin=first.stdout)
+                second = _finish(sink, timeout_s, first.stdout, None)
             except BaseException:
                 first.kill()
                 raise
@@ -75,23 +81,25 @@ def pipe(
     return Finished(first.returncode, "", told), second
 
 
-def _finish(argv: Sequence[str], timeout_s: float, **source: Any) -> Finished:  # noqa: ANN401
+def _finish(
+    argv: Sequence[str], timeout_s: float, stdin: int | IO[bytes] | None, data: bytes | None
+) -> Finished:
+    out = subprocess.PIPE
     try:
-        done = subprocess.run(
-            argv,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout_s,
-            check=False,
-            env=_own(),
-            **source,
-        )
-    except subprocess.TimeoutExpired:
-        return Finished(124, "", f"{argv[0]}: no end after {timeout_s:g} s")
+        process = subprocess.Popen(argv, stdin=stdin, stdout=out, stderr=out, env=_own())
     except (FileNotFoundError, PermissionError) as error:
         return Finished(127, "", f"{argv[0]}: {error.strerror}")
-    return Finished(done.returncode, done.stdout, done.stderr)
+    try:
+        stdout, stderr = process.communicate(data, timeout_s)
+    except subprocess.TimeoutExpired as error:
+        process.kill()
+        Child(process).wait(timeout_s=_KILLED_S)
+        return Finished(124, _text(error.stdout), f"{argv[0]}: no end after {timeout_s:g} s")
+    return Finished(process.returncode, _text(stdout), _text(stderr))
+
+
+def _text(output: bytes | None) -> str:
+    return (output or b"").decode(errors="replace")
 
 
 def _own() -> dict[str, str]:

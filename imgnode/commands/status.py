@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict
 
 from imgnode.commands.group import Commands
+from imgnode.gpu import check as gpu
 from imgnode.identity import Identity, read_identity
 from imgnode.nodeconfig import NodeConfig, SeedError, read_errors, read_node
 from imgnode.process import run
@@ -29,6 +30,7 @@ def _status(arguments: argparse.Namespace) -> None:
             **asdict(identity),
             "seed_errors": [asdict(error) for error in errors],
             "serve": read_serving(),
+            "gpu": gpu.read(),
         }
         print(json.dumps(told, indent=1))
         return
@@ -38,7 +40,7 @@ def _status(arguments: argparse.Namespace) -> None:
     if identity.var_degraded:
         print(f"var      VOLATILE: {identity.var_degraded}")
     _print_seed(read_node(), errors)
-    for line in serve_lines(read_serving()):
+    for line in [*gpu.lines(gpu.read()), *serve_lines(read_serving())]:
         print(line)
 
 
