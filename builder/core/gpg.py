@@ -62,7 +62,8 @@ def private_gpg(
 ) -> Finished:
     """Run a shell script that uses gpg with an empty home of its own (GNUPGHOME).
 
-    It sees `files` as /tmp/NAME, and may write to `work`, as /tmp/work. Raises CommandError.
+    It sees `files` as /tmp/NAME, and may write to `work`, as /tmp/work; /tmp/passphrase is
+    always there. Raises CommandError.
     """
     words: list[str | Path] = ["bwrap", "--die-with-parent", "--unshare-pid", "--unshare-net"]
     words += ["--dev-bind", "/", "/", "--proc", "/proc", "--tmpfs", "/run", "--tmpfs", "/tmp"]  # noqa: S108
@@ -70,7 +71,10 @@ def private_gpg(
         words += ["--ro-bind", path.absolute(), f"/tmp/{name}"]  # noqa: S108
     if work:
         words += ["--bind", work.absolute(), "/tmp/work"]  # noqa: S108
-    whole = f"set -eu; umask 077; mkdir {HOME}; cd /tmp\n{script}"
+    whole = f"set -eu; umask 077; mkdir {HOME}; cd /tmp\n"
+    if "passphrase" not in (files or {}):
+        whole += ": > passphrase\n"  # an empty one: gpg asks nobody
+    whole += script
     words += ["--", "sh", "-c", whole]
     return runner.run(words, env={"GNUPGHOME": HOME}, stdin=stdin, called="gpg")
 

@@ -82,6 +82,18 @@ class GpuSource(Closed):
     )
 
 
+class ReleaseKeys(Closed):
+    """Public keys whose releases the site's nodes install."""
+
+    keyring: str = Field(
+        description="file of public keys: absolute, or beside the site file",
+        examples=["release.gpg"],
+    )
+    fingerprints: tuple[Fingerprint, ...] = Field(
+        (), description="if given, the file must hold exactly these keys"
+    )
+
+
 class Site(Closed):
     """Where a node is: archives and their keys, proxies, time servers, alert receiver."""
 
@@ -97,6 +109,9 @@ class Site(Closed):
     wheels: Wheels = Wheels()
     releases: HttpAddress | None = Field(
         None, description="release server; nodes fetch missing layers below ADDRESS/layers/"
+    )
+    release_keys: tuple[ReleaseKeys, ...] = Field(
+        (), description="whose releases nodes install; part of the image's root"
     )
     models: HttpAddress | None = Field(
         None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 from dataclasses import dataclass
@@ -48,7 +47,7 @@ def new_key(context: Context, folder: Path, name: str, passphrase: Path | None) 
     remove_tree(work)  # of a run that was killed
     work.mkdir(mode=0o700)
     try:
-        files = {"passphrase": passphrase or Path(os.devnull)}
+        files = {"passphrase": passphrase} if passphrase else {}
         script = _MAKE.format(user=shlex.quote(f"{name} (imgbuild release key)"))
         private_gpg(context.runner, script, files=files, work=work)
         (work / "secret").chmod(0o600)

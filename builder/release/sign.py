@@ -62,7 +62,9 @@ class FileKey:
     def _gpg(
         self, runner: Runner, script: str, *, work: Path | None = None, stdin: str | None = None
     ) -> str:
-        files = {"key": self.path, "passphrase": self.passphrase or Path(os.devnull)}
+        files = {"key": self.path}
+        if self.passphrase:
+            files["passphrase"] = self.passphrase
         whole = f"gpg --batch --quiet {_PASSPHRASE} --import /tmp/key </dev/null >&2\n{script}"
         try:
             return private_gpg(runner, whole, files=files, work=work, stdin=stdin).stdout

@@ -15,9 +15,9 @@ from builder.core.process import CommandError, Runner
 from builder.core.sandbox import tied
 from builder.model.release import Piece
 
-LEVEL = 19  # of what every node without a patch fetches
+LEVEL = 9  # of what every node without a patch fetches
 QUICK = 3  # of the disk image: its root is compressed already, and much of it is holes
-PATCH_LEVEL = 9  # level 19 takes fifty times as long for a few percent less
+PATCH_LEVEL = 9  # 15 takes thirty times as long for 5 % less, 19 finds fewer long matches
 _PIECES = 4
 _LONG = "--long=31"
 _CHUNK = 1 << 20

@@ -14,6 +14,7 @@ from builder.model.container import Payload
 from builder.model.spec import Spec
 from builder.rootfs.clean import clean
 from builder.rootfs.overlay import lay_imgnode, lay_overlay, lay_units
+from builder.rootfs.releasekeys import lay_release_keys
 from builder.rootfs.vartree import declare_var
 
 _COMPILE = """
@@ -34,6 +35,7 @@ def finish(
         lay_overlay(project.overlays / name, root, values)
     lay_units(project, root)
     lay_imgnode(project, root)
+    lay_release_keys(context, spec.site, root)
     _identify(context, spec, identity, payload, root)
     _set_timezone(spec.profile.node.timezone, root)
     _enable_units(tools, root)

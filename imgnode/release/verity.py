@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 BLOCK = 4096
-_FAN_OUT = BLOCK // hashlib.sha256().digest_size
 _READ = 256 * BLOCK
 _SUPERBLOCK = struct.Struct("<8sII16s32sIIQH6x256s168x")
 _MAGIC = b"verity\0\0"
@@ -47,11 +46,11 @@ def read_facts(tree: Path) -> TreeFacts:
 def write_tree(image: Path, tree: Path, *, salt: bytes, uuid: uuid.UUID) -> str:
     """Write the hash tree of `image` to `tree`; return the root hash, in hexadecimal.
 
-    Holds one level of the tree in memory, 1/128 of the image. Raises ValueError when the image
-    is not a whole number of blocks.
+    Holds the tree in memory, 1/127 of the image. Raises ValueError when the image is not a
+    whole number of blocks, at least two.
     """
     size = image.stat().st_size
-    if size == 0 or size % BLOCK:
+    if size <= BLOCK or size % BLOCK:
         raise ValueError(f"{size} bytes are no whole number of {BLOCK}-byte blocks")
     with image.open("rb") as stream:
         levels = [_packed(_digests(_blocks(stream), salt))]
