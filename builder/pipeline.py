@@ -18,7 +18,7 @@ from builder.containers.payload import build_payload
 from builder.core.context import Context
 from builder.core.errors import UserError
 from builder.core.files import copy_sparse, link_or_copy, remove_tree
-from builder.core.hashing import sha256_tree, sha256_value
+from builder.core.hashing import sha256_file, sha256_tree, sha256_value
 from builder.core.mounts import enter_private_mounts
 from builder.disk.image import MANIFEST, build_files
 from builder.driver.build import build_driver, check_container, check_lock, warn_lacking
@@ -30,6 +30,7 @@ from builder.model.artifacts import Identity, Manifest
 from builder.model.lock import Lock
 from builder.model.spec import Spec
 from builder.rootfs.base import build_base
+from builder.rootfs.releasekeys import release_key_files
 from builder.rootfs.seal import build_root
 from builder.tools.tree import build_tools
 
@@ -134,7 +135,9 @@ def _shape(context: Context, spec: Spec, lock: Lock) -> str:
     project = context.project
     rooms = (project.image, project.overlays, project.units, project.imgnode)
     resolved = spec.model_dump(mode="json", exclude={"origins"})
-    return sha256_value([resolved, lock.model_dump(), [sha256_tree(room) for room in rooms]])
+    keys = [sha256_file(path) for path in release_key_files(context.project.sites, spec.site)]
+    trees = [sha256_tree(room) for room in rooms]
+    return sha256_value([resolved, lock.model_dump(), trees, keys])
 
 
 def _deliver(context: Context, made: Path, layers: Sequence[Path], out: Path) -> bool:

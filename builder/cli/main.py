@@ -20,11 +20,15 @@ _COMMANDS = {
     "cache": "builder.cli.cache",
     "diff": "builder.cli.diff",
     "doctor": "builder.cli.doctor",
+    "keys": "builder.cli.keys",
     "lock": "builder.cli.lock",
     "profiles": "builder.cli.profiles",
+    "promote": "builder.cli.promote",
+    "release": "builder.cli.release",
     "seed": "builder.cli.seed",
     "show": "builder.cli.show",
     "sizes": "builder.cli.sizes",
+    "verify": "builder.cli.verify",
 }
 
 

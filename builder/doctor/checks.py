@@ -26,6 +26,8 @@ _MEMORY_GIB = 2
 _PROGRAMS = {
     "apt-ftparchive": "apt-utils",
     "bwrap": "bubblewrap",
+    "gpg": "gnupg",
+    "gpgv": "gpgv",
     "mcopy": "mtools",
     "mkfs.vfat": "dosfstools",
     "mmdebstrap": "mmdebstrap",
@@ -33,6 +35,7 @@ _PROGRAMS = {
     "setpriv": "util-linux",
     "sfdisk": "fdisk",
     "ssh": "openssh-client",
+    "zstd": "zstd",
 }
 _FILES = {
     "/usr/share/OVMF/OVMF_CODE_4M.fd": "ovmf",

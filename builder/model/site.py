@@ -124,6 +124,18 @@ class ModuleKey(Closed):
     certificate: FilePath = Field(description="its certificate (PEM or DER); as above")
 
 
+class ReleaseKeys(Closed):
+    """Public keys whose releases the site's nodes install."""
+
+    keyring: str = Field(
+        description="file of public keys: absolute, or beside the site file",
+        examples=["release.gpg"],
+    )
+    fingerprints: tuple[Fingerprint, ...] = Field(
+        (), description="if given, the file must hold exactly these keys"
+    )
+
+
 class Site(Closed):
     """Where a node is: archives and their keys, proxies, time servers, alert receiver."""
 
@@ -143,6 +155,9 @@ class Site(Closed):
     wheels: Wheels = Wheels()
     releases: HttpAddress | None = Field(
         None, description="release server; nodes fetch missing layers below ADDRESS/layers/"
+    )
+    release_keys: tuple[ReleaseKeys, ...] = Field(
+        (), description="whose releases nodes install; part of the image's root"
     )
     models: HttpAddress | None = Field(
         None,

@@ -17,6 +17,7 @@ from builder.model.spec import Spec
 from builder.rootfs.clean import clean
 from builder.rootfs.gpu import lay_driver
 from builder.rootfs.overlay import lay_imgnode, lay_overlay, lay_units
+from builder.rootfs.releasekeys import lay_release_keys
 from builder.rootfs.vartree import declare_var
 from builder.rootfs.wheels import lay_wheels
 
@@ -47,6 +48,7 @@ def finish(
         lay_overlay(project.overlays / name, root, values)
     lay_units(project, root)
     lay_imgnode(project, root)
+    lay_release_keys(context, spec.site, root)
     sources = lay_wheels(context, lock, root)
     if driver:
         lay_driver(tools, driver, root)

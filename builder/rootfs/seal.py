@@ -18,6 +18,7 @@ from builder.model.driver import Driver
 from builder.model.lock import Lock
 from builder.model.spec import Spec
 from builder.rootfs.finish import finish
+from builder.rootfs.releasekeys import release_key_files
 
 _NAMESPACE = uuid.UUID("1f0a5e9e-6f3c-4c8b-9a3e-5b6d1c2f7e40")
 _EROFS_LEVEL = 6  # level 9 takes 1.6 times as long for 0.3 % less
@@ -52,6 +53,7 @@ def build_root(
         "overlays": {name: sha256_tree(project.overlays / name) for name in spec.profile.overlays},
         "units": sha256_tree(project.units),
         "imgnode": sha256_tree(project.imgnode),
+        "release_keys": [sha256_file(path) for path in release_key_files(project.sites, spec.site)],
         "persist": sha256_file(project.image / "etc-persist.conf"),
     }
     stage = Stage("root", inputs, Path(__file__).parent)

@@ -1,0 +1,57 @@
+"""`imgbuild keys`: makes and shows the keys that sign releases."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from builder.cli import options
+from builder.cli.session import session
+from builder.cli.tables import show, table
+from builder.core.gpg import PublicKey, need_programs, show_keys
+from builder.release.keys import new_key
+
+
+@click.group("keys")
+def command() -> None:
+    """Make a release key, or show what a key file holds."""
+
+
+@command.command("new")
+@click.option("--to", required=True, type=click.Path(path_type=Path), help="folder for both halves")
+@click.option("--name", default="release", show_default=True, help="name of the key and its files")
+@click.option(
+    "--passphrase-file",
+    type=click.Path(path_type=Path, exists=True),
+    help="first line: a passphrase for the secret half",
+)
+@options.debug
+def new(to: Path, name: str, passphrase_file: Path | None, debug: bool) -> None:
+    """Make an Ed25519 key: NAME.secret.asc, to sign with, and NAME.gpg, for nodes."""
+    with session(debug=debug) as context:
+        made = new_key(context, to, name, passphrase_file)
+    print(f"secret       {made.secret}\npublic       {made.public}")
+    print(f"fingerprint  {made.key.fingerprint}")
+
+
+@command.command("show")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+def show_files(files: tuple[Path, ...]) -> None:
+    """Show the keys in files, such as the keyring of a site."""
+    need_programs("gpg", "bwrap")
+    rows = table("FINGERPRINT", "HALF", "MADE", "EXPIRES", "STATE", "NAME")
+    with session() as context:
+        for key in (key for path in files for key in show_keys(context.runner, path)):
+            half, state = ("secret" if key.secret else "public"), ("good" if key.usable else "BAD")
+            rows.add_row(key.fingerprint, half, _day(key.created), _end(key), state, key.user)
+    show(rows)
+
+
+def _end(key: PublicKey) -> str:
+    return "never" if key.expires is None else _day(key.expires)
+
+
+def _day(moment: int) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(moment))
