@@ -1,0 +1,1 @@
+"""What builder and node share about releases: order of versions, sums, signatures, trees."""
