@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import shutil
@@ -44,6 +45,9 @@ NEW_ROOT = OLD_ROOT[: 20 * _BLOCK] + blocks("other", 1) + OLD_ROOT[21 * _BLOCK :
 OLD_UKI, NEW_UKI = blocks("uki", 8), blocks("uki", 8)[:-64] + blocks("x", 1)[:64]
 
 
+_MADE: dict[str, tuple[dict[str, bytes], dict[str, Any], list[dict[str, Any]]]] = {}
+
+
 @dataclass
 class Server:
     """What is served, by its path; `asked` lists what was fetched."""
@@ -55,7 +59,9 @@ class Server:
 
     def put(self, version: str, **channel: Any) -> None:  # noqa: ANN401 - any value of the file
         """Publish a version, and let the channel name it."""
-        files, release, layers = self._parts(version)
+        if version not in _MADE:
+            _MADE[version] = self._parts(version)
+        files, release, layers = copy.deepcopy(_MADE[version])
         manifest = {
             "image_id": IMAGE,
             "version": version,
