@@ -24,6 +24,10 @@ MODEL_READY = "imgnode_model_ready_seconds"
 GPU_EXPECTED = "imgnode_gpu_expected"
 GPU_FOUND = "imgnode_gpu_found"
 GPU_PROBLEMS = "imgnode_gpu_problems"
+UPDATE_AVAILABLE = "imgnode_update_available"
+UPDATE_CHECKED = "imgnode_update_checked_timestamp_seconds"
+UPDATE_ERROR = "imgnode_update_error"
+UPDATE_FAILED = "imgnode_update_failed_versions"
 HELP: Mapping[str, str] = {
     SEED_ERROR: "1 if the seed of this boot is missing or has a mistake, else 0.",
     CONFIG_ERRORS: "Mistakes in the seed of this boot, by key.",
@@ -34,6 +38,10 @@ HELP: Mapping[str, str] = {
     SERVE_STATE: "1 for the state that the inference service is in, 0 for the others.",
     SERVE_FALLBACK: "1 while the last good config is served, not the wanted one, else 0.",
     SERVE_STARTS_FAILED: "Starts of the wanted config that failed since it last came up.",
+    UPDATE_AVAILABLE: "1 if the channel has another version than the one that runs, else 0.",
+    UPDATE_CHECKED: "When the channel was last read and believed, in seconds since 1970.",
+    UPDATE_ERROR: "1 for the reason for which the last run took nothing, 0 for the others.",
+    UPDATE_FAILED: "Versions that did not come up on this node and are not taken again.",
     MODEL_READY: "Seconds from the start of the service to its first token, this start.",
     GPU_EXPECTED: "GPUs that the profile says; no sample where any number will do.",
     GPU_FOUND: "GPUs that answer.",

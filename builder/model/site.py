@@ -136,6 +136,21 @@ class ReleaseKeys(Closed):
     )
 
 
+class Updates(Closed):
+    """How nodes take new versions by themselves (`imgnode-update.timer`)."""
+
+    channel: Name = Field("stable", description="channel of the release server")
+    calendar: Line = Field(
+        "03:00", description="when nodes look for one (systemd.time(7)), in their own time zone"
+    )
+    jitter: Line = Field("2h", description="spread of that moment over nodes", examples=["30min"])
+    apply: Literal["check", "stage", "write", "reboot"] = Field(
+        "stage",
+        description="how far they go by themselves: only look; fetch and check it all; write it "
+        "into the other slot; drain the server and reboot as well",
+    )
+
+
 class Site(Closed):
     """Where a node is: archives and their keys, proxies, time servers, alert receiver."""
 
@@ -165,6 +180,7 @@ class Site(Closed):
         "models",
     )
     alerts: Alerts = Alerts()
+    updates: Updates = Updates()
     gpu: GpuSource = GpuSource()
     module_key: ModuleKey | None = Field(
         None, description="signs the modules that are built here; none: they are not signed"

@@ -90,6 +90,7 @@ def _identify(
         "driver_version": driver.facts.version if driver else None,
         "serve": spec.profile.serve.model_dump(mode="json"),
         "releases": spec.site.releases,
+        "updates": spec.site.updates.model_dump(mode="json"),
         "models": spec.site.models,
     }
     (own / "image.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")

@@ -7,49 +7,24 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from imgnode import process
+from imgnode.download import Patience, download
 from imgnode.layers.store import Store, intact, size_of
 from imgnode.payload import LayerFile
 from imgnode.problems import Problem
 
 _FACTS = Path("usr/lib/imgnode/image.json")
-_TRY_S = 3600  # of one curl; a file that still grows gets another
-_PAUSE_S = 3
-_PATIENCE_S = 120
 _TRIES = 2  # a part left by a power cut may hold anything: once more from nothing
-_CURL = (
-    *("curl", "--disable", "--fail", "--silent", "--show-error"),
-    *("--location", "--max-redirs", "5", "--proto", "=http,https"),
-    *("--connect-timeout", "10", "--speed-limit", "1024", "--speed-time", "30"),
-    *("--max-time", str(_TRY_S), "--continue-at", "-", "--write-out", "%{http_code}"),
-)
-_HTTP_ERROR, _NO_RANGES = 22, 33  # curl(1), exit codes
-_FINAL = {1, 3, 23, 63, 127}  # bad URL (two kinds), disk full, too large, no curl
-_RANGE_REFUSED = "416"
-_PASSING = {"408", "425", "429"}  # of the 4xx, those that another try may mend
 
 
 @dataclass
 class Server:
-    """Where files are fetched from; all of one run share one patience.
-
-    It is renewed by every try that brought something, and gone when nothing came for as long.
-    """
+    """Where files are fetched from; all of one run share one patience."""
 
     url: str | None
-    patience_s: float = _PATIENCE_S
-    until: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.renew()
-
-    def renew(self) -> None:
-        """Wait for the whole time again."""
-        self.until = time.monotonic() + self.patience_s
+    patience: Patience = field(default_factory=Patience)
 
     def address(self, file: LayerFile) -> str:
         """Return the URL of a file."""
@@ -75,9 +50,12 @@ def fetch(file: LayerFile, store: Store, server: Server, label: str) -> Problem 
         return Problem(label, fact, _by_hand(file))
     store.part(file).parent.mkdir(parents=True, exist_ok=True)
     for _ in range(_TRIES):
-        problem = _room(file, store, label) or _download(file, store, server, label)
+        problem = _room(file, store, label)
         if problem:
             return problem
+        said = download(server.address(file), store.part(file), file.bytes, server.patience)
+        if said:
+            return _unfetched(file, store, server, label, said)
         if intact(store.part(file), file):
             store.adopt(file)
             return None
@@ -101,32 +79,6 @@ def _room(file: LayerFile, store: Store, label: str) -> Problem | None:
 def _free(folder: Path) -> int:
     facts = os.statvfs(folder)
     return facts.f_bavail * facts.f_frsize
-
-
-def _download(file: LayerFile, store: Store, server: Server, label: str) -> Problem | None:
-    """Let the part grow to its full size, try after try."""
-    part = store.part(file)
-    while True:
-        before = size_of(part) or 0
-        if before > file.bytes:
-            part.unlink()
-        elif before == file.bytes:
-            return None
-        argv = [*_CURL, "--max-filesize", str(file.bytes), "--output", str(part)]
-        done = process.run([*argv, server.address(file)], timeout_s=_TRY_S + 60)
-        if done.rc == 0:
-            return None
-        code = done.stdout.strip()[-3:]
-        said = " ".join(done.stderr.split())[-200:] or f"curl ended with {done.rc}"
-        if done.rc == _NO_RANGES or code == _RANGE_REFUSED:
-            part.unlink(missing_ok=True)
-        elif (size_of(part) or 0) > before:
-            server.renew()
-        refused = code.startswith("4") and code not in {*_PASSING, _RANGE_REFUSED}
-        final = done.rc in _FINAL or (done.rc == _HTTP_ERROR and refused)
-        if final or time.monotonic() >= server.until:
-            return _unfetched(file, store, server, label, said)
-        time.sleep(_PAUSE_S)
 
 
 def _unfetched(file: LayerFile, store: Store, server: Server, label: str, said: str) -> Problem:

@@ -19,6 +19,7 @@ from imgnode.layers.store import Store
 
 _FACTS = Path("usr/lib/imgnode/image.json")
 _LISTS = "versions"
+_STAGED = Path("var/lib/imgnode/update/stage")  # a folder for each version that is on its way
 _OTHER_LABELS = {"", "esp", "cidata", "var", "_empty", "empty"}
 _COMMAND_S = 20
 
@@ -102,8 +103,17 @@ def garbage(
 
 def find_garbage(root: Path = Path("/")) -> Garbage:
     """Return what may go now. Raises OSError, ValueError or KeyError for a damaged image."""
-    store = Store(root)
-    return garbage(store, read_lists(store), running_stem(root), installed_stems(root))
+    store, running, installed = Store(root), running_stem(root), installed_stems(root)
+    lists = read_lists(store)
+    if installed is not None:
+        installed |= _staged_stems(root, running) & lists.keys()
+    return garbage(store, lists, running, installed)
+
+
+def _staged_stems(root: Path, running: str) -> set[str]:
+    """Return the stems of the versions that an update is bringing."""
+    image_id = running.rpartition("_")[0]
+    return {f"{image_id}_{folder.name}" for folder in (root / _STAGED).glob("*")}
 
 
 def remove(found: Garbage, store: Store) -> None:

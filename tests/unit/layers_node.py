@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from imgnode import process
-from imgnode.layers import fetch
+from imgnode import download, process
 from imgnode.layers.apply import apply
 from imgnode.layers.report import Report
 from imgnode.payload import ContainerImage, LayerFile, Payload, parse_payload
@@ -170,6 +169,7 @@ class Node:
 
     def run(self, argv: Sequence[str], *, timeout_s: float) -> process.Finished:
         assert timeout_s > 0
+        argv = argv[2:] if argv[0] == "prlimit" else argv
         self.asked.append(list(argv))
         name = Path(argv[0]).name.replace("-", "_")
         done: process.Finished = getattr(self, f"_{name}")(*argv[1:])
@@ -249,6 +249,6 @@ def play(root: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
     played = Node(root)
     monkeypatch.setattr(process, "run", played.run)
     clock = SimpleNamespace(sleep=played.pass_time, monotonic=lambda: played.seconds)
-    monkeypatch.setattr(fetch, "time", clock)
+    monkeypatch.setattr(download, "time", clock)
     monkeypatch.delenv("JOURNAL_STREAM", raising=False)
     return played

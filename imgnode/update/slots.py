@@ -1,0 +1,99 @@
+"""The two slots of this node's disk and the boot entries on its ESP."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from imgnode import process
+from imgnode.update.refused import WRITE, Refused
+
+ENTRIES = Path("boot/EFI/Linux")
+_COMMAND_S = 30
+# UAPI.2, Discoverable Partitions Specification, x86-64.
+_ROOT = "4f68bce3-e8cd-4db1-96e7-fbcaf984b709"
+_VERITY = "2c7357ed-ebd2-46d9-aec1-23d437ec2bf5"
+_COUNTED = re.compile(r"(?P<stem>[^+/]+)(\+(?P<left>\d+)(-(?P<done>\d+))?)?\.efi")
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One slot: the label that names its version, its two partitions, their sizes in bytes."""
+
+    label: str
+    root: Path
+    root_bytes: int
+    verity: Path
+    verity_bytes: int
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A UKI on the ESP; `left` tries are left, None for a version that is good."""
+
+    path: Path
+    stem: str
+    left: int | None
+
+    @property
+    def bootable(self) -> bool:
+        """Whether the boot loader still starts it by itself."""
+        return self.left != 0
+
+
+def find_slots(root: Path = Path("/")) -> tuple[Slot, ...]:
+    """Return the slots of the disk that the root lies on, in the disk's order. Raises Refused."""
+    number = root.stat().st_dev
+    device = f"/dev/block/{os.major(number)}:{os.minor(number)}"
+    above = process.run(["lsblk", "-nrspo", "NAME,TYPE", device], timeout_s=_COMMAND_S)
+    disks = sorted({row.split()[0] for row in above.stdout.splitlines() if row.endswith(" disk")})
+    if above.rc or len(disks) != 1:
+        raise Refused(WRITE, "the disk that the root lies on cannot be told", "lsblk")
+    columns = "PATH,PARTLABEL,PARTTYPE,SIZE"
+    told = process.run(["lsblk", "-Jbo", columns, disks[0]], timeout_s=_COMMAND_S)
+    if told.rc:
+        raise Refused(WRITE, f"{disks[0]}: its partitions cannot be listed: {told.stderr.strip()}")
+    rows = json.loads(told.stdout)["blockdevices"]
+    rows = [*rows, *(child for row in rows for child in row.get("children", ()))]
+    roots = [row for row in rows if row["parttype"] == _ROOT]
+    trees = [row for row in rows if row["parttype"] == _VERITY]
+    if len(roots) != len(trees) or len(roots) != 2:  # noqa: PLR2004 - A and B
+        fact = f"{disks[0]}: has {len(roots)} root and {len(trees)} verity partitions, not two"
+        raise Refused(WRITE, fact, "install this node anew")
+    return tuple(
+        Slot(
+            label=one["partlabel"] or "",
+            root=Path(one["path"]),
+            root_bytes=int(one["size"]),
+            verity=Path(tree["path"]),
+            verity_bytes=int(tree["size"]),
+        )
+        for one, tree in zip(roots, trees, strict=True)
+    )
+
+
+def other_slot(stem: str, root: Path = Path("/")) -> Slot:
+    """Return the slot that does not hold the running version. Raises Refused."""
+    others = [slot for slot in find_slots(root) if slot.label != stem]
+    if len(others) != 1:
+        raise Refused(WRITE, f"not exactly one slot is labelled {stem}", "lsblk -o +PARTLABEL")
+    return others[0]
+
+
+def entries(root: Path = Path("/")) -> tuple[Entry, ...]:
+    """Return the boot entries on the ESP, sorted by name. Raises OSError."""
+    found = []
+    for path in sorted((root / ENTRIES).iterdir()):
+        match = _COUNTED.fullmatch(path.name)
+        if match and not path.name.startswith("."):
+            left = match["left"]
+            found.append(Entry(path, match["stem"], None if left is None else int(left)))
+    return tuple(found)
+
+
+def entry_of(stem: str, root: Path = Path("/")) -> Entry | None:
+    """Return the boot entry of a version. Raises OSError."""
+    return next((entry for entry in entries(root) if entry.stem == stem), None)

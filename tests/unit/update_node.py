@@ -1,0 +1,289 @@
+"""A node and a release server as folders, for the tests of updates. zstd is the real one."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import shutil
+import subprocess
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imgnode import process
+from imgnode.release.signature import BadSignature
+from imgnode.release.sums import sums_text
+from imgnode.release.verity import write_tree
+from imgnode.update import offer, rebuild
+from imgnode.update import stage as staging
+from imgnode.update.facts import Facts, read_facts
+
+BASE = "https://releases.example"
+IMAGE, OLD, NEW = "imgbuild-test", "2026.1", "2026.2"
+SALT, UUID = "ab" * 32, "11111111-2222-3333-4444-555555555555"
+_BLOCK = 4096
+
+
+def sha(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def blocks(seed: str, count: int = 64) -> bytes:
+    """Return bytes that do not compress, so that a patch is worth something."""
+    made = [hashlib.sha512(f"{seed}{n}".encode()).digest() for n in range(count * _BLOCK // 64)]
+    return b"".join(made)
+
+
+OLD_ROOT = blocks("root")
+NEW_ROOT = OLD_ROOT[: 20 * _BLOCK] + blocks("other", 1) + OLD_ROOT[21 * _BLOCK :]
+OLD_UKI, NEW_UKI = blocks("uki", 8), blocks("uki", 8)[:-64] + blocks("x", 1)[:64]
+
+
+_MADE: dict[str, tuple[dict[str, bytes], dict[str, Any], list[dict[str, Any]]]] = {}
+
+
+@dataclass
+class Server:
+    """What is served, by its path; `asked` lists what was fetched."""
+
+    folder: Path
+    files: dict[str, bytes] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+    bad_signature: bool = False
+
+    def put(self, version: str, **channel: Any) -> None:  # noqa: ANN401 - any value of the file
+        """Publish a version, and let the channel name it."""
+        if version not in _MADE:
+            _MADE[version] = self._parts(version)
+        files, release, layers = copy.deepcopy(_MADE[version])
+        manifest = {
+            "image_id": IMAGE,
+            "version": version,
+            "root_hash": release["root_hash"],
+            "payload": {"schema_version": 1, "container": None, "models": [], "files": layers},
+        }
+        files["release.json"] = json.dumps(release).encode()
+        files["manifest.json"] = json.dumps(manifest).encode()
+        digests = {name: sha(data) for name, data in files.items()}
+        digests |= {part["install_as"]: part["sha256"] for part in release["parts"]}
+        files["SHA256SUMS"] = sums_text(digests).encode()
+        files["SHA256SUMS.gpg"] = b"signature"
+        self.files |= {f"{IMAGE}/{version}/{name}": data for name, data in files.items()}
+        self.channel(version, sums_sha256=sha(files["SHA256SUMS"]), **channel)
+
+    def channel(self, version: str, **changes: Any) -> None:  # noqa: ANN401
+        """Write the channel's file."""
+        values = {
+            "schema_version": 1,
+            "image_id": IMAGE,
+            "channel": "stable",
+            "serial": 7,
+            "version": version,
+            "minimum": None,
+            "created": datetime.now(UTC).isoformat(),
+            "expires": (datetime.now(UTC) + timedelta(days=1)).isoformat(),
+            **changes,
+        }
+        name = values["channel"] if "channel" not in changes else "stable"
+        signed = json.dumps(values) + "\n-----BEGIN PGP SIGNATURE-----\nx\n"
+        signed += "-----END PGP SIGNATURE-----\n"
+        self.files[f"channels/{IMAGE}/{name}.json.asc"] = signed.encode()
+
+    def edit(self, version: str, name: str, data: bytes) -> None:
+        """Change a file of a version, as somebody does who cannot sign."""
+        self.files[f"{IMAGE}/{version}/{name}"] = data
+
+    def _parts(self, version: str) -> tuple[dict[str, bytes], dict[str, Any], list[dict[str, Any]]]:
+        work = self.folder / "work"
+        work.mkdir(exist_ok=True)
+        tree = work / "tree"
+        (work / "root").write_bytes(NEW_ROOT)
+        root_hash = write_tree(work / "root", tree, salt=bytes.fromhex(SALT), uuid=uuid.UUID(UUID))
+        stem = f"{IMAGE}_{version}"
+        halves = [uuid.UUID(root_hash[:32]), uuid.UUID(root_hash[32:])]
+        files = {
+            "root.erofs.zst": zstd(NEW_ROOT, work),
+            "root.verity.zst": zstd(tree.read_bytes(), work),
+            "uki.efi": NEW_UKI,
+            f"root.from-{OLD}.zstpatch": zstd(NEW_ROOT, work, OLD_ROOT),
+            f"uki.from-{OLD}.zstpatch": zstd(NEW_UKI, work, OLD_UKI),
+        }
+        rows = [
+            ("root.erofs", NEW_ROOT, f"{stem}_{halves[0]}.root.raw", None, OLD_ROOT),
+            (
+                "root.verity",
+                tree.read_bytes(),
+                f"{stem}_{halves[1]}.verity.raw",
+                "root.verity.zst",
+                b"",
+            ),
+            ("uki.efi", NEW_UKI, f"{stem}.efi", "uki.efi", OLD_UKI),
+        ]
+        parts = [
+            {
+                **entry(name, data),
+                "install_as": target,
+                "full": entry(full or f"{name}.zst", files[full or f"{name}.zst"]),
+                "patches": [_patch(f"{name.partition('.')[0]}.from-{OLD}.zstpatch", files, old)]
+                if old
+                else [],
+            }
+            for name, data, target, full, old in rows
+        ]
+        release = {
+            "schema_version": 1,
+            "image_id": IMAGE,
+            "version": version,
+            "root_hash": root_hash,
+            "verity": {"salt": SALT, "uuid": UUID},
+            "parts": parts,
+            "disk": None,
+        }
+        return files, release, []
+
+
+def entry(name: str, data: bytes) -> dict[str, Any]:
+    return {"name": name, "bytes": len(data), "sha256": sha(data)}
+
+
+def _patch(name: str, files: dict[str, bytes], old: bytes) -> dict[str, Any]:
+    data = files[name]
+    return {
+        **entry(name, data),
+        "from_version": OLD,
+        "from_sha256": sha(old),
+        "pieces": [len(data)],
+    }
+
+
+def zstd(data: bytes, work: Path, old: bytes | None = None) -> bytes:
+    (work / "in").write_bytes(data)
+    argv = ["zstd", "--quiet", "--force", "-3", str(work / "in"), "-o", str(work / "out")]
+    if old is not None:
+        (work / "old").write_bytes(old)
+        argv += ["--long=31", f"--patch-from={work / 'old'}"]
+    subprocess.run(argv, check=True)
+    return (work / "out").read_bytes()
+
+
+@dataclass
+class Node:
+    """A node that runs OLD from a counted-down or good entry; its programs are played."""
+
+    root: Path
+    server: Server
+    labels: list[str] = field(default_factory=lambda: [f"{IMAGE}_{OLD}", "_empty"])
+    slot_bytes: int = 1 << 20
+    ran: list[list[str]] = field(default_factory=list)
+
+    @property
+    def facts(self) -> Facts:
+        return read_facts(self.root)
+
+    @property
+    def stage(self) -> Path:
+        return self.root / staging.STAGE
+
+    @property
+    def entries(self) -> list[str]:
+        return sorted(path.name for path in (self.root / "boot/EFI/Linux").iterdir())
+
+    def image(self, **changes: Any) -> None:  # noqa: ANN401 - any value of image.json
+        values = {
+            "image_id": IMAGE,
+            "version": OLD,
+            "epoch": 0,
+            "releases": BASE,
+            "updates": {"channel": "stable", "apply": "write"},
+            **changes,
+        }
+        path = self.root / "usr/lib/imgnode/image.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(values))
+
+    def run(self, argv: Sequence[str], **_: object) -> process.Finished:
+        self.ran.append(list(argv))
+        name = Path(argv[0]).name
+        if name == "lsblk":
+            return process.Finished(0, self._lsblk(argv), "")
+        if name == "zstd":
+            done = subprocess.run(argv, capture_output=True, text=True, check=False)
+            return process.Finished(done.returncode, done.stdout, done.stderr)
+        if name == "systemd-sysupdate":
+            self._sysupdate(argv[-1])
+        return process.Finished(0, "", "")
+
+    def _lsblk(self, argv: Sequence[str]) -> str:
+        if "-nrspo" in argv:
+            return "/dev/dm-0 crypt\n/dev/vda2 part\n/dev/vda disk\n"
+        types = ("4f68bce3-e8cd-4db1-96e7-fbcaf984b709", "2c7357ed-ebd2-46d9-aec1-23d437ec2bf5")
+        rows = [
+            {
+                "path": str(self.device(slot, kind)),
+                "partlabel": label,
+                "parttype": kind_type,
+                "size": self.slot_bytes,
+            }
+            for slot, label in enumerate(self.labels)
+            for kind, kind_type in zip(("root", "verity"), types, strict=True)
+        ]
+        disk = {
+            "path": "/dev/vda",
+            "partlabel": None,
+            "parttype": None,
+            "size": 9,
+            "children": rows,
+        }
+        return json.dumps({"blockdevices": [disk]})
+
+    def device(self, slot: int, kind: str) -> Path:
+        return self.root / f"dev/slot{slot}-{kind}"
+
+    def _sysupdate(self, version: str) -> None:
+        """Do what systemd-sysupdate does with the definitions that it was given."""
+        folder, stem = self.stage / version, f"{IMAGE}_{version}"
+        for path in folder.iterdir():
+            if path.name.endswith(".root.raw"):
+                shutil.copyfile(path, self.device(1, "root"))
+            elif path.name.endswith(".verity.raw"):
+                shutil.copyfile(path, self.device(1, "verity"))
+        self.labels[1] = stem
+        shutil.copyfile(folder / f"{stem}.efi", self.root / f"boot/EFI/Linux/{stem}+3-0.efi")
+
+
+def play(root: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
+    """Return a node and its server; what they fetch, sign and start is played."""
+    server = Server(root / "served")
+    server.folder.mkdir(parents=True)
+    node = Node(root / "node", server)
+    node.image()
+    for folder in ("dev/mapper", "boot/EFI/Linux", "run", "var/lib/imgnode", "proc/self"):
+        (node.root / folder).mkdir(parents=True)
+    (node.root / "proc/self/mountinfo").write_text("")
+    (node.root / "dev/mapper/root").write_bytes(OLD_ROOT)
+    (node.root / f"boot/EFI/Linux/{IMAGE}_{OLD}.efi").write_bytes(OLD_UKI)
+
+    def get(url: str, target: Path, limit: int) -> str | None:
+        path = url.removeprefix(f"{BASE}/")
+        server.asked.append(path)
+        data = server.files.get(path)
+        if data is None:
+            return "404"
+        target.write_bytes(data[:limit])
+        return None if len(data) <= limit else "too much"
+
+    def check(*_: object) -> None:
+        if server.bad_signature:
+            raise BadSignature("its key is not in the keyring")
+
+    monkeypatch.setattr(offer, "fetch_small", get)
+    monkeypatch.setattr(offer, "_check", check)
+    monkeypatch.setattr(rebuild, "download", lambda url, part, size, _: get(url, part, size))
+    monkeypatch.setattr(process, "run", node.run)
+    return node
