@@ -1,0 +1,224 @@
+"""A node's life from version to version, from real releases over HTTP: one node, in order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from builder.core.files import remove_tree
+from builder.core.process import Runner
+from builder.vm.keep import keep_evidence
+from builder.vm.qemu import Accel, HostService
+from builder.vm.session import VmNode, VmSize, start_node
+from tests.vm.conftest import BOOT_S, FOLDER, ROOT, SEED, wait_settled
+from tests.vm.releases import Releases
+from tests.vm.versions import SERVER, Versions, make_versions
+
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(1800)]
+
+FIRST, SECOND, BROKEN, PANIC, FIFTH = "2099.1", "2099.2", "2099.3", "2099.4", "2099.5"
+COMMAND_S = 300.0
+TRIES_S = 900.0
+BROKEN_UNIT = """\
+[Unit]
+Description=Breaks this version
+[Service]
+Type=oneshot
+ExecStart=/usr/bin/false
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+@pytest.fixture(scope="module")
+def versions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Versions]:
+    """Build all versions; only the first is released."""
+    made = make_versions(ROOT, tmp_path_factory.mktemp("versions"), FOLDER.parent)
+    place = made.place
+    try:
+        made.build(FIRST)
+        place.write("overlays/base/etc/motd", "the second version\n")
+        made.build(SECOND)
+        unit = place.write("overlays/base/usr/lib/systemd/system/broken.service", BROKEN_UNIT)
+        preset = place.project / "units/system-preset/00-broken.preset"
+        preset.write_text("enable broken.service\n")
+        made.build(BROKEN)
+        unit.unlink()
+        preset.unlink()
+        profile = place.project / "config/profiles/bare.yaml"
+        text = profile.read_text()
+        panics = "kernel:\n  cmdline: [console=ttyS0, panic=10, rdinit=/nowhere]\n"
+        profile.write_text(text.replace("kernel:\n", panics, 1))
+        made.build(PANIC)
+        profile.write_text(text)
+        place.write("overlays/base/etc/motd", "the fifth version\n")
+        made.build(FIFTH)
+        made.release(FIRST)
+        yield made
+    finally:
+        remove_tree(made.place.top)
+
+
+@pytest.fixture(scope="module")
+def releases(versions: Versions) -> Iterator[Releases]:
+    with Releases(versions.repository) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def up(
+    request: pytest.FixtureRequest,
+    runner: Runner,
+    versions: Versions,
+    accel: Accel,
+    releases: Releases,
+) -> Iterator[VmNode]:
+    """Give a node of the first version that reaches the release server alone."""
+    services = (HostService(SERVER, 80, releases.port),)
+    disk = versions.place.top / "images" / FIRST / "disk.raw"
+    with start_node(
+        runner, disk, SEED, FOLDER, accel=accel, size=VmSize(), services=services
+    ) as started:
+        started.machine.wait_for("login:", BOOT_S)
+        wait_settled(started)
+        yield started
+        if request.session.testsfailed:
+            logs = ROOT / "out" / "failed-tests" / request.module.__name__
+            print(keep_evidence(started.machine, started.ssh, logs))
+
+
+def say(node: VmNode, command: str) -> str:
+    """Return what a command prints that must succeed."""
+    done = node.ssh.run(command, COMMAND_S)
+    assert done.rc == 0, f"{command}: {done.rc}\n{done.stdout}\n{done.stderr}"
+    return done.stdout.strip()
+
+
+def refused(node: VmNode, command: str) -> str:
+    """Return what a command says that must end with 1."""
+    done = node.ssh.run(command, COMMAND_S)
+    assert done.rc == 1, f"{command}: {done.rc}\n{done.stdout}\n{done.stderr}"
+    return done.stderr
+
+
+def status(node: VmNode) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads(say(node, "sudo imgnode update status --json"))
+    return told
+
+
+def slots(node: VmNode) -> dict[str, int | None]:
+    """Return the tries that are left for each version with a boot entry; None for good ones."""
+    found = status(node)["slots"]
+    return {one["label"].rpartition("_")[2]: one["tries"] for one in found if one["entry"]}
+
+
+def reboots_into(node: VmNode, command: str, version: str, limit_s: float = TRIES_S) -> None:
+    """Run a command that reboots; wait until the node has settled on a version, with it good."""
+    since = node.machine.serial.position()
+    node.ssh.run(f"sudo {command}", COMMAND_S)
+    boot = since
+    while True:
+        boot = node.machine.wait_for("login:", limit_s, since=boot).end
+        wait_settled(node)
+        told = node.ssh.run("sudo imgnode update status --json", COMMAND_S)
+        if told.rc == 0 and json.loads(told.stdout)["running"] == version:
+            break
+    say(node, "systemctl is-active boot-complete.target")
+    assert slots(node)[version] is None
+
+
+def test_a_new_version_comes_by_patches_and_is_kept(
+    up: VmNode, versions: Versions, releases: Releases
+) -> None:
+    assert slots(up) == {FIRST: None}
+    assert "is what channel stable has" in say(up, "sudo imgnode update check")
+    versions.release(SECOND)
+    before = len(releases.requests)
+    assert f"{SECOND} is available" in say(up, "sudo imgnode update check")
+    reboots_into(up, "imgnode update apply --reboot", SECOND)
+    moved = {name: sent for name, _, _, sent in releases.asked_since(before)}
+    full = versions.repository / "imgbuild-bare" / SECOND
+    whole = sum((full / name).stat().st_size for name in ("root.erofs.zst", "uki.efi"))
+    assert f"root.from-{FIRST}.zstpatch" in moved
+    assert "root.erofs.zst" not in moved
+    assert sum(moved.values()) < whole / 20
+    assert say(up, "cat /etc/motd") == "the second version"
+    assert slots(up) == {FIRST: None, SECOND: None}
+    assert status(up)["updated"] is not None
+
+
+def test_back_by_hand(up: VmNode) -> None:
+    reboots_into(up, "imgnode update rollback --reboot", FIRST)
+    assert slots(up) == {FIRST: None, SECOND: 0}
+    assert "rolled back by hand" in refused(up, "sudo imgnode update apply")
+
+
+@pytest.mark.parametrize("name", ["root.from-{}.zstpatch", "release.json", "SHA256SUMS"])
+def test_a_file_that_was_changed_on_the_server_changes_nothing(
+    up: VmNode, versions: Versions, name: str
+) -> None:
+    """The other slot and its entry stay as they are."""
+    path = versions.repository / "imgbuild-bare" / SECOND / name.format(FIRST)
+    before, good = slots(up), path.read_bytes()
+    flipped = bytearray(good)
+    flipped[len(good) // 2] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(flipped)
+    try:
+        assert "damaged" in refused(up, "sudo imgnode update apply --retry")
+    finally:
+        path.write_bytes(good)
+    assert slots(up) == before
+    assert status(up)["staged"] is None
+
+
+def test_an_old_channel_file_is_not_believed(up: VmNode, versions: Versions) -> None:
+    path = versions.repository / "channels/imgbuild-bare/stable.json.asc"
+    older = path.read_bytes()
+    versions.release(SECOND, "--expires", "30d")
+    say(up, "sudo imgnode update check --retry")
+    newer = path.read_bytes()
+    path.write_bytes(older)
+    assert "replayed" in refused(up, "sudo imgnode update check --retry")
+    path.write_bytes(newer)
+
+
+def test_a_version_with_a_broken_unit_goes_back_without_a_hand(
+    up: VmNode, versions: Versions
+) -> None:
+    versions.release(BROKEN)
+    reboots_into(up, "imgnode update apply --reboot", FIRST)
+    assert slots(up) == {FIRST: None, BROKEN: 0}
+    assert BROKEN in status(up)["failed"]
+    assert "failed-here" in refused(up, "sudo imgnode update apply")
+
+
+def test_a_version_whose_kernel_panics_goes_back_without_a_hand(
+    up: VmNode, versions: Versions
+) -> None:
+    versions.release(PANIC)
+    since = up.machine.serial.position()
+    reboots_into(up, "imgnode update apply --reboot", FIRST)
+    up.machine.wait_for("Kernel panic", 1, since=since)
+    assert slots(up) == {FIRST: None, PANIC: 0}
+    assert PANIC in status(up)["failed"]
+
+
+def test_a_power_cut_while_the_slot_is_written_and_the_next_update(
+    up: VmNode, versions: Versions
+) -> None:
+    versions.release(FIFTH)
+    say(up, "sudo imgnode update stage")
+    up.ssh.run("sudo systemd-run --quiet --collect imgnode update apply", COMMAND_S)
+    say(up, "until pgrep -x systemd-import >/dev/null; do sleep 0.2; done")
+    up.machine.power_cut()
+    since = up.machine.start()
+    up.machine.wait_for("login:", BOOT_S, since=since)
+    wait_settled(up)
+    assert status(up)["running"] == FIRST
+    assert slots(up) == {FIRST: None}
+    reboots_into(up, "imgnode update apply --reboot", FIFTH)
+    assert say(up, "cat /etc/motd") == "the fifth version"

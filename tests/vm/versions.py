@@ -1,0 +1,58 @@
+"""Several versions of one image as real releases: built, signed, published."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.build.command import Place, copy_project
+
+SERVER = "10.0.2.100"
+CHANNEL = "stable"
+
+
+@dataclass(frozen=True)
+class Versions:
+    """A project whose images are released into `repository`, for a site that knows the key."""
+
+    place: Place
+    cache: Path
+
+    @property
+    def repository(self) -> Path:
+        """The folder that a release server hands out."""
+        return self.place.top / "repository"
+
+    @property
+    def key(self) -> Path:
+        """The secret key that signs releases."""
+        return next((self.place.top / "keys").glob("*.key"))
+
+    def build(self, version: str) -> Path:
+        """Build the project as it stands now under a version; return the output folder."""
+        out = self.place.top / "images" / version
+        words = ["build", "--profile", "bare", "--version", version, "--out", str(out)]
+        self.place.run(*words, env={"IMGBUILD_CACHE": str(self.cache)}).done()
+        return out
+
+    def release(self, version: str, *words: str) -> None:
+        """Release a built version and let the channel name it."""
+        image = self.place.top / "images" / version
+        to = ["--to", str(self.repository), "--key", str(self.key), "--channel", CHANNEL]
+        self.place.run(
+            "release", str(image), *to, *words, env={"IMGBUILD_CACHE": str(self.cache)}
+        ).done()
+
+
+def make_versions(checkout: Path, top: Path, cache: Path) -> Versions:
+    """Return a project of its own with a new release key in its site."""
+    place = Place(top)
+    copy_project(checkout, place.project, link=False)
+    place.run("keys", "new", "--to", str(top / "keys")).done()
+    (public,) = (top / "keys").glob("*.gpg")
+    shutil.copyfile(public, place.project / "config/sites/release.gpg")
+    site = place.project / "config/sites/debian.yaml"
+    more = f"releases: http://{SERVER}\nrelease_keys: [{{keyring: release.gpg}}]\n"
+    site.write_text(site.read_text() + more)
+    return Versions(place, cache)
