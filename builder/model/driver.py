@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -11,6 +11,7 @@ from builder.model.base import Closed, Line, PackageName
 from builder.model.container import Pinned
 
 ModuleKind = Literal["proprietary", "open"]
+DriverBranch = Annotated[str, Field(pattern=r"^[1-9][0-9]{2}$")]
 
 
 class DriverRecipe(Closed):

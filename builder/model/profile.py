@@ -8,7 +8,7 @@ from pydantic import ByteSize, Field, field_validator
 
 from builder.model.base import MIB, Closed, Line, Name, PackageName, Size, Word
 from builder.model.container import Source
-from builder.model.driver import ModuleKind
+from builder.model.driver import DriverBranch, ModuleKind
 
 PciDevice = Annotated[str, Field(pattern=r"^10de:[0-9a-f]{4}$")]
 
@@ -61,7 +61,7 @@ class Node(Closed):
 class GpuDriver(Closed):
     """Which NVIDIA driver the image carries; where it comes from is the site's matter."""
 
-    branch: Annotated[str, Field(pattern=r"^[1-9][0-9]{2}$")] = Field(
+    branch: DriverBranch = Field(
         "535", description="driver branch; a lock with another one is refused"
     )
     modules: ModuleKind = Field("proprietary", description="which kernel modules are built")

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from builder.model.base import Closed, Line, Name, PackageName, Word
 from builder.model.container import Source
+from builder.model.driver import DriverBranch
 
 FLAT = "/"  # the suite of an archive without dists/ (sources.list(5))
 Fingerprint = Annotated[str, Field(pattern=r"^[0-9A-F]{40}$")]
@@ -110,6 +111,9 @@ class GpuSource(Closed):
     """How the site's nodes get their driver, and how GPUs reach the container."""
 
     driver: Name = Field("debian", description="recipe in image/drivers/, by name")
+    branch: DriverBranch | None = Field(
+        None, description="driver branch that the site has in the place of the profile's"
+    )
     runtime: Literal["devices", "nvidia"] = Field(
         "devices",
         description="devices: device nodes and the image's own driver libraries; nvidia: the "

@@ -1,4 +1,4 @@
-"""What a site puts in the place of what a profile names: package lists, container images."""
+"""What a site puts in the place of what a profile names: lists, images, driver branch."""
 
 from __future__ import annotations
 
@@ -30,6 +30,10 @@ def stand_in(project: Project, profile: LoadedProfile, site: Site, site_name: st
     if container is not None:
         profile.layers.add({"container": container}, file)
         node = node.model_copy(update={"container": container})
+    if node.gpu and site.gpu.branch:
+        profile.layers.add({"gpu": {"driver": {"branch": site.gpu.branch}}}, file)
+        driver = node.gpu.driver.model_copy(update={"branch": site.gpu.branch})
+        node = node.model_copy(update={"gpu": node.gpu.model_copy(update={"driver": driver})})
     profile.value = node
     return _unknown_roles(project, site, file)
 

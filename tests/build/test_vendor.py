@@ -32,7 +32,7 @@ packages: {roles: [base, boot, seed, ssh, container]}
 gpu:
   model: any
   fabric_manager: true
-  driver: {branch: "580", modules: open}
+  driver: {modules: open}
 """
 
 

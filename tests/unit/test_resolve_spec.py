@@ -164,3 +164,14 @@ def test_a_stand_in_for_a_role_that_does_not_exist(files: Files) -> None:
     site.write_text(site.read_text() + "roles: {bsae: ssh}\n")
     (told,) = files.problems()
     assert "config/sites/debian.yaml: roles.bsae: there is no role 'bsae'" in told
+
+
+def test_a_site_says_which_driver_branch_it_has(files: Files) -> None:
+    files.profile(GPU_PROFILE, "a100")
+    site = files.project.sites / "debian.yaml"
+    site.write_text(site.read_text() + "gpu: {branch: '580'}\n")
+    spec = files.resolve("a100")
+    assert spec.profile.gpu is not None
+    assert spec.profile.gpu.driver.branch == "580"
+    assert spec.origins["profile.gpu.driver.branch"] == "config/sites/debian.yaml"
+    assert files.resolve("cpu").profile.gpu is None
