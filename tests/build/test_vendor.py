@@ -28,6 +28,7 @@ _OLDER = "Sat, 01 Mar 2025 12:00:00 UTC"
 _PROFILE = """\
 extends: bare
 description: a GPU node of packages that are none
+kernel: {package: linux-image-amd64}
 packages: {roles: [base, boot, seed, ssh, container]}
 gpu:
   model: any
