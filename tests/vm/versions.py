@@ -27,7 +27,7 @@ class Versions:
     @property
     def key(self) -> Path:
         """The secret key that signs releases."""
-        return next((self.place.top / "keys").glob("*.key"))
+        return next((self.place.top / "keys").glob("*.secret.asc"))
 
     def build(self, version: str) -> Path:
         """Build the project as it stands now under a version; return the output folder."""
