@@ -28,7 +28,7 @@ _FORBIDDEN = (
     "usr/lib/gcc/**/cc1",
     "usr/lib/modules/*/build",
     "usr/lib/modules/*/source",
-    "usr/lib/xorg",
+    "usr/lib/xorg/modules/**/*.so",  # Debian brings the empty folders
     "usr/lib/x86_64-linux-gnu/libX11.so*",
     "usr/sbin/dkms",
     "usr/src/*",
