@@ -16,10 +16,11 @@ from imgnode.layers.heal import heal
 from imgnode.models.mirror import Mirror
 from imgnode.models.provide import provide
 from imgnode.process import Child
-from imgnode.serve import cache, choice, diagnose, docker, override, probe, secrets
-from imgnode.serve.command import Launch, argv, memory_limit, served_name
+from imgnode.serve import cache, choice, diagnose, docker, gpunodes, gpus, override, probe, secrets
+from imgnode.serve.command import Launch, argv, gpus_used, memory_limit, served_name
 from imgnode.serve.facts import read_machine
-from imgnode.serve.plan import Plan, read_plan, read_wish, show
+from imgnode.serve.gpus import Handed
+from imgnode.serve.plan import Plan, find_gpus, read_plan, read_wish, show
 from imgnode.serve.report import FETCH, Reporter, skipped
 from imgnode.serve.secrets import Secrets
 
@@ -136,6 +137,7 @@ class Start:
     def _launch(self) -> Launch:
         """Collect what the container is made of. Raises Fault."""
         plan, settings = self._plan, self._settings
+        handed = self._gpus()
         self._secrets = secrets.resolve(settings, secrets.credentials(self._root))
         mirror = Mirror(plan.facts.models, self._secrets.hf_token) if plan.facts.models else None
         weights = provide(
@@ -149,7 +151,18 @@ class Start:
         machine = read_machine(self._root)
         self._limit = memory_limit(plan.facts, machine)
         folder = cache.prepare(plan.image, self._root)
-        return Launch(plan.facts, machine, plan.image, settings, weights.path, folder)
+        return Launch(plan.facts, machine, plan.image, settings, weights.path, folder, handed)
+
+    def _gpus(self) -> Handed | None:
+        """Return the GPUs of this start, set up for the container. Raises Fault."""
+        plan = self._plan
+        handed = find_gpus(plan, self._root)
+        if handed is not None:
+            gpus.check(handed, plan.facts, gpus_used(plan.facts, self._settings))
+            gpunodes.link(handed.devices, self._root)
+            if handed.placement is not None:
+                docker.bind(handed.placement)
+        return handed
 
     def _docker(self) -> None:
         """Have Docker know the image; its store is mended if it does not. Raises Fault."""
