@@ -42,7 +42,7 @@ def build_root(
         "payload": payload.model_dump(mode="json"),
         "profile": spec.profile.model_dump(mode="json"),
         "site": spec.site.model_dump(mode="json"),
-        "overlays": {name: sha256_tree(project.overlays / name) for name in spec.profile.overlays},
+        "overlays": {name: sha256_tree(project.overlays / name) for name in spec.overlays},
         "units": sha256_tree(project.units),
         "imgnode": sha256_tree(project.imgnode),
         "persist": sha256_file(project.image / "etc-persist.conf"),
