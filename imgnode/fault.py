@@ -14,8 +14,9 @@ FETCH = "fetch"  # the mirror does not answer, or not with what it promised
 DISK = "disk"  # no room for the model
 DOCKER = "docker"  # Docker cannot start the container
 IMAGE = "image"  # this version's own files are damaged or not mounted
+HARDWARE = "hardware"  # a GPU is missing, or its driver does not run
 
-OF_THE_NODE = frozenset({DOCKER, IMAGE})  # another config would not help
+OF_THE_NODE = frozenset({DOCKER, IMAGE, HARDWARE})  # another config would not help
 OF_THE_MOMENT = frozenset({FETCH, DISK})  # may be gone at the next boot
 
 

@@ -46,6 +46,12 @@ class Spec(Closed):
     )
 
     @property
+    def overlays(self) -> tuple[str, ...]:
+        """The folders of overlays/: the profile's, then what the site's way to the GPUs needs."""
+        toolkit = self.profile.gpu is not None and self.site.gpu.runtime == "nvidia"
+        return (*self.profile.overlays, *(("gpu-nvidia",) if toolkit else ()))
+
+    @property
     def image_id(self) -> str:
         """The IMAGE_ID of os-release(5): names a line of versions."""
         return f"imgbuild-{self.profile_name}"

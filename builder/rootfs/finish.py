@@ -44,7 +44,7 @@ def finish(
     project = context.project
     values = {"profile": spec.profile, "site": spec.site, "identity": identity}
     clean(root, identity.epoch)
-    for name in spec.profile.overlays:
+    for name in spec.overlays:
         lay_overlay(project.overlays / name, root, values)
     lay_units(project, root)
     lay_imgnode(project, root)

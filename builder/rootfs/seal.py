@@ -50,7 +50,7 @@ def build_root(
         "wheels": [wheel.sha256 for wheel in lock.wheels],
         "profile": spec.profile.model_dump(mode="json"),
         "site": spec.site.model_dump(mode="json"),
-        "overlays": {name: sha256_tree(project.overlays / name) for name in spec.profile.overlays},
+        "overlays": {name: sha256_tree(project.overlays / name) for name in spec.overlays},
         "units": sha256_tree(project.units),
         "imgnode": sha256_tree(project.imgnode),
         "release_keys": [sha256_file(path) for path in release_key_files(project.sites, spec.site)],

@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 
 from imgnode.commands.group import Commands, group
+from imgnode.fault import Fault
 from imgnode.models.store import fetched_folder, find
-from imgnode.serve import cache, copied, runner
-from imgnode.serve.command import Launch, argv
+from imgnode.serve import cache, copied, gpus, runner
+from imgnode.serve.command import Launch, argv, gpus_used
 from imgnode.serve.facts import read_machine
-from imgnode.serve.plan import Plan, read_plan
+from imgnode.serve.plan import Plan, find_gpus, read_plan
 
 _ROOT = Path("/")
 _SKIP, _BROKEN = 1, 255  # ExecCondition= (systemd.service(5)): 1 skips the unit, 255 fails it
@@ -49,6 +50,11 @@ def _show(_: argparse.Namespace) -> None:
     if plan is None:
         raise SystemExit("imgnode: nothing to serve: no container in this image, or no model")
     print(command_line(plan, _ROOT))
+    try:
+        if handed := find_gpus(plan, _ROOT):
+            gpus.check(handed, plan.facts, gpus_used(plan.facts, plan.choice.in_force))
+    except Fault as fault:
+        print(f"imgnode: a start would fail: {fault}", file=sys.stderr)
 
 
 def command_line(plan: Plan, root: Path) -> str:
@@ -61,6 +67,7 @@ def command_line(plan: Plan, root: Path) -> str:
     machine = read_machine(root)
     copy = copied.copy_id(plan.image, root)
     image = copy or plan.image.reference
-    words = argv(Launch(plan.facts, machine, image, settings, path, folder))
+    handed = find_gpus(plan, root)
+    words = argv(Launch(plan.facts, machine, image, settings, path, folder, handed))
     note = f"# Docker's own copy of {plan.image.reference}\n" if copy else ""
     return note + " \\\n  ".join(shlex.join([word]) for word in words)

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
+from imgnode.serve import gpus
 from imgnode.serve.facts import Facts, Machine
+from imgnode.serve.gpus import Handed
 
 NAME = "vllm"
 NETWORK = "imgnode"
+SLICE = "imgnode-vllm.slice"
 UID = 970  # image/users.conf; files on /var belong to it
 API_KEY = "VLLM_API_KEY"
 HF_TOKEN = "HF_TOKEN"  # noqa: S105 - the name of a variable
@@ -43,6 +47,7 @@ _SETTINGS: Mapping[str, str] = {
     "quantization": "quantization",
     "max_num_seqs": "max-num-seqs",
 }
+_SPREAD = tuple((key, flag) for key, flag in _SETTINGS.items() if key.endswith("parallel_size"))
 _NO_NEGATIVE = frozenset({"disable-log-stats", "headless", "grpc"})  # vLLM 0.32.0
 
 
@@ -59,13 +64,13 @@ class Launch:
     settings: Mapping[str, Any]
     weights: Path
     cache: Path
+    gpus: Handed | None = None
 
 
 def argv(launch: Launch) -> list[str]:
     """Return the whole command line of `docker run`."""
     serve = launch.facts.serve
     memory = memory_limit(launch.facts, launch.machine)
-    cpus = max(1, launch.machine.cpus - serve.cpus_reserved)
     return [
         "docker",
         "run",
@@ -82,14 +87,14 @@ def argv(launch: Launch) -> list[str]:
         f"--shm-size={serve.shm}",
         f"--memory={memory}",
         f"--memory-swap={memory}",
-        f"--cpus={cpus}",
+        *_processors(launch),
         f"--pids-limit={serve.pids}",
         "--ulimit=nofile=65536:65536",
         # exec: /cache must be executable for compiled kernels, so noexec here would protect nothing
         f"--tmpfs=/tmp:rw,exec,nosuid,nodev,size={_TMP}",
         f"--mount=type=bind,src={launch.weights},dst=/model,readonly",
         f"--mount=type=bind,src={launch.cache},dst=/cache",
-        *gpu_arguments(launch.facts),
+        *(gpus.arguments(launch.gpus) if launch.gpus else ()),
         *_environment(launch),
         launch.image,
         *server_flags(launch),
@@ -101,9 +106,19 @@ def memory_limit(facts: Facts, machine: Machine) -> int:
     return machine.memory * facts.serve.memory_percent // 100
 
 
-def gpu_arguments(facts: Facts) -> list[str]:  # noqa: ARG001 - the seam for GPU passthrough
-    """Return what hands the GPUs to the container."""
-    return []
+def spread(facts: Facts, settings: Mapping[str, Any]) -> tuple[int, int]:
+    """Return tensor and pipeline parallelism, by which the server spreads the model over GPUs."""
+    flags = {
+        **facts.serve.args,
+        **{flag: settings[key] for key, flag in _SPREAD if key in settings},
+    }
+    tensor, pipeline = (int(flags.get(flag, 1)) for _, flag in _SPREAD)
+    return tensor, pipeline
+
+
+def gpus_used(facts: Facts, settings: Mapping[str, Any]) -> int:
+    """Return on how many GPUs the server spreads the model."""
+    return prod(spread(facts, settings))
 
 
 def served_name(settings: Mapping[str, Any]) -> str:
@@ -121,10 +136,24 @@ def named_variables(settings: Mapping[str, Any]) -> list[str]:
     return sorted([*names, *([API_KEY] if settings.get("api_key") else [])])
 
 
+def _processors(launch: Launch) -> list[str]:
+    """Return a share of the processors, or the slice that is bound to those next to the GPUs.
+
+    Not --cpuset-cpus: runc before 1.1.6 tells systemd of other processors than are meant once
+    there are more than 8, and the next daemon-reload moves the container to those.
+    """
+    placement = launch.gpus.placement if launch.gpus else None
+    cpus = max(1, launch.machine.cpus - launch.facts.serve.cpus_reserved)
+    share = [] if placement and placement.cpus else [f"--cpus={cpus}"]
+    bound = placement and (placement.cpus or placement.nodes)
+    return [*share, f"--cgroup-parent={SLICE}"] if bound else share
+
+
 def _environment(launch: Launch) -> list[str]:
     named = named_variables(launch.settings)
     profile = {name: one for name, one in launch.facts.serve.env.items() if name not in named}
-    fixed = {**profile, **FIXED_ENV}
+    gpu = gpus.variables(launch.gpus, profile) if launch.gpus else {}
+    fixed = {**profile, **gpu, **FIXED_ENV}
     return [
         *(f"--env={name}={value}" for name, value in sorted(fixed.items())),
         *(f"--env={name}" for name in named),

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterable
 
-from imgnode.fault import CONFIG, CONTAINER, DOCKER, MEMORY, Fault
+from imgnode.fault import CONFIG, CONTAINER, DOCKER, HARDWARE, MEMORY, Fault
 from imgnode.process import run
 
 _READ_S = 30
@@ -22,6 +22,13 @@ _ECHO = ("Engine core initialization failed", "EngineDeadError", "validation err
 _OURS = "FALLBACK:"  # imgnode/serve/report.py repeats an earlier run's error
 _TOO_LARGE = re.compile(
     r"out ?of ?memory|not enough memory|No available memory|KV cache", re.IGNORECASE
+)
+# CUDA's own words (cudaGetErrorString): no other config would find a GPU.
+_NO_GPU = re.compile(
+    r"No CUDA GPUs are available|no CUDA-capable device|CUDA driver initialization failed"
+    r"|system not yet initialized|uncorrectable ECC error|GPU is lost|driver/library version"
+    r" mismatch",
+    re.IGNORECASE,
 )
 
 
@@ -46,6 +53,8 @@ def explain(lines: Iterable[str]) -> Fault | None:
         return None
     if _TOO_LARGE.search(text):
         return Fault(MEMORY, f"vLLM: {_short(text)}")
+    if raised and _NO_GPU.search(text):
+        return Fault(HARDWARE, f"vLLM: {_short(text)}")
     return Fault(CONFIG if settings else CONTAINER, f"vLLM: {_short(text)}")
 
 

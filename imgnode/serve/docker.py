@@ -6,8 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 
 from imgnode.fault import CONTAINER, DOCKER, MEMORY, Fault
+from imgnode.gpu.placement import Placement
 from imgnode.process import Child, Finished, run, start
-from imgnode.serve.command import NAME, NETWORK
+from imgnode.serve.command import NAME, NETWORK, SLICE
 
 _ASK_S, _ACT_S = 60, 120
 _NO_DOCKER, _NOT_EXECUTABLE, _NOT_FOUND, _KILLED = 125, 126, 127, 137
@@ -54,6 +55,14 @@ def ensure_network() -> None:
     if _docker("network", "inspect", "--format={{.Id}}", NETWORK).rc != 0:
         made = _docker("network", "create", "--driver=bridge", NETWORK, timeout_s=_ACT_S)
         _must(made, f"cannot create the network {NETWORK}")
+
+
+def bind(placement: Placement) -> None:
+    """Bind SLICE to processors and memory nodes, or let it go. Raises Fault."""
+    cpus, nodes = placement.cpus or "", placement.nodes or ""
+    words = [SLICE, f"AllowedCPUs={cpus}", f"AllowedMemoryNodes={nodes}"]
+    done = run(["systemctl", "set-property", "--runtime", *words], timeout_s=_ACT_S)
+    _must(done, f"cannot bind {SLICE} to processors {cpus or 'all'}, memory {nodes or 'all'}")
 
 
 def start_container(argv: Sequence[str], env: Mapping[str, str]) -> Child:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 _FACTS = Path("usr/lib/imgnode/image.json")
+DEVICES, NVIDIA = "devices", "nvidia"  # builder/model/site.py, GpuSource
 
 
 @dataclass(frozen=True)
@@ -27,15 +28,25 @@ class ServeFacts:
 
 
 @dataclass(frozen=True)
+class GpuFacts:
+    """How GPUs reach the container: DEVICES or NVIDIA; `instances` by MIG on each, 0: not split."""
+
+    runtime: str
+    instances: int = 0
+
+
+@dataclass(frozen=True)
 class Facts:
     """`gpus` is how many the profile says, None: as many as there are.
 
-    `models` is the mirror's address without a slash at its end, None where there is none.
+    `gpu` is None where the profile has none. `models` is the mirror's address without a slash at
+    its end, None where there is none.
     """
 
     gpus: int | None
     serve: ServeFacts
     models: str | None
+    gpu: GpuFacts | None = None
 
 
 @dataclass(frozen=True)
@@ -52,9 +63,18 @@ def read_facts(root: Path = Path("/")) -> Facts:
     try:
         mirror = values.get("models")
         serve = ServeFacts(**values["serve"])
-        return Facts(values["gpus"], serve, mirror.rstrip("/") if mirror else None)
+        mirror = mirror.rstrip("/") if mirror else None
+        return Facts(values["gpus"], serve, mirror, _gpu(values))
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{_FACTS}: cannot be understood: {error}") from error
+
+
+def _gpu(values: dict[str, Any]) -> GpuFacts | None:
+    gpu = values.get("gpu")
+    if gpu is None:
+        return None
+    mig = gpu["mig"]
+    return GpuFacts(values["gpu_runtime"], mig["count"] if mig else 0)
 
 
 def read_machine(root: Path = Path("/")) -> Machine:

@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from imgnode import inference
+from imgnode.gpu.placement import NoPlace
+from imgnode.gpu.placement import choose as choose_gpus
 from imgnode.nodeconfig import DEFAULT, read_node
 from imgnode.payload import ContainerImage, Payload, read_payload
-from imgnode.serve import override
+from imgnode.serve import gpus, override
 from imgnode.serve.choice import Choice, Settings, choose, load_attempt, load_proven
+from imgnode.serve.command import spread
 from imgnode.serve.facts import Facts, read_facts
+from imgnode.serve.gpus import Handed
 
 OVERRIDE, PROVEN = "imgnode model set", "proven"
 
@@ -75,6 +79,20 @@ def read_plan(root: Path = Path("/")) -> Plan | None:
     usable = proven if proven and refusal(proven, facts.gpus) is None else None
     choice = choose(wanted, usable, load_attempt(wanted, root))
     return Plan(facts, payload, payload.container, choice)
+
+
+def find_gpus(plan: Plan, root: Path = Path("/")) -> Handed | None:
+    """Return the GPUs for the container as they are now, None where the profile has none.
+
+    Where they cannot be placed the container gets all: `gpus.check` says what is missing.
+    """
+    if plan.facts.gpu is None:
+        return None
+    try:
+        placement = choose_gpus(root, *spread(plan.facts, plan.choice.in_force))
+    except (NoPlace, OSError, ValueError):
+        placement = None
+    return gpus.find(plan.facts, plan.image.config, placement, root)
 
 
 def refusal(settings: Settings, gpus: int | None) -> str | None:

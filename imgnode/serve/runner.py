@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import NoReturn
 
 from imgnode.fault import CONTAINER, DOCKER, IMAGE, OF_THE_NODE, TIMEOUT, Fault
+from imgnode.gpu import nodes as gpu_nodes
 from imgnode.layers.heal import heal
 from imgnode.models.mirror import Mirror
 from imgnode.models.provide import provide
 from imgnode.process import Child
-from imgnode.serve import cache, choice, copied, diagnose, docker, override, probe, secrets
-from imgnode.serve.command import Launch, argv, memory_limit, served_name
+from imgnode.serve import cache, choice, copied, diagnose, docker, gpus, override, probe, secrets
+from imgnode.serve.command import Launch, argv, gpus_used, memory_limit, served_name
 from imgnode.serve.facts import read_machine
-from imgnode.serve.plan import Plan, read_plan, read_wish, show
+from imgnode.serve.gpus import Handed
+from imgnode.serve.plan import Plan, find_gpus, read_plan, read_wish, show
 from imgnode.serve.report import FETCH, Reporter, skipped
 from imgnode.serve.secrets import Secrets
 
@@ -135,6 +137,7 @@ class Start:
     def _launch(self) -> Launch:
         """Collect what the container is made of. Raises Fault."""
         plan, settings = self._plan, self._settings
+        handed = self._gpus()
         self._secrets = secrets.resolve(settings, secrets.credentials(self._root))
         mirror = Mirror(plan.facts.models, self._secrets.hf_token) if plan.facts.models else None
         weights = provide(
@@ -149,7 +152,18 @@ class Start:
         self._limit = memory_limit(plan.facts, machine)
         folder = cache.prepare(plan.image, self._root)
         image = self._image()
-        return Launch(plan.facts, machine, image, settings, weights.path, folder)
+        return Launch(plan.facts, machine, image, settings, weights.path, folder, handed)
+
+    def _gpus(self) -> Handed | None:
+        """Return the GPUs of this start, set up for the container. Raises Fault."""
+        plan = self._plan
+        handed = find_gpus(plan, self._root)
+        if handed is not None:
+            gpus.check(handed, plan.facts, gpus_used(plan.facts, self._settings))
+            gpu_nodes.link(self._root)
+            if handed.placement is not None:
+                docker.bind(handed.placement)
+        return handed
 
     def _image(self) -> str:
         """Have Docker know the image; return what it knows it by. Raises Fault.

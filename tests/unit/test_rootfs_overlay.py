@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from builder.core.errors import UserError
 from builder.core.paths import Project
+from builder.model.profile import Gpu
 from builder.rootfs.overlay import lay_imgnode, lay_overlay, lay_units
 from tests.unit.fakes import IDENTITY, site, spec
 
@@ -132,6 +136,50 @@ def test_time_servers_of_the_site(root: Path) -> None:
     lay_overlay(ROOT / "overlays/base", root, {**VALUES, "site": where})
     text = (root / "usr/lib/systemd/timesyncd.conf.d/50-site.conf").read_text()
     assert text == "[Time]\nNTP=ntp1.example ntp2.example\n"
+
+
+DOCKER = {
+    "storage-driver": "overlay2",
+    "features": {"containerd-snapshotter": False},
+    "exec-opts": ["native.cgroupdriver=systemd"],
+    "log-driver": "journald",
+    "log-level": "warn",
+}
+TOOLKIT = {
+    "runtimes": {"nvidia": {"path": "nvidia-container-runtime", "args": []}},
+    "default-runtime": "nvidia",
+}
+
+
+@pytest.mark.parametrize(
+    ("gpu", "runtime", "further"),
+    [
+        (None, "devices", {}),
+        (None, "nvidia", {}),
+        ({"model": "X"}, "devices", {}),
+        ({"model": "X"}, "nvidia", TOOLKIT),
+    ],
+)
+def test_docker_knows_nvidias_runtime_where_gpus_go_by_it(
+    root: Path, gpu: dict[str, Any] | None, runtime: str, further: dict[str, Any]
+) -> None:
+    profile = spec().profile.model_copy(update={"gpu": Gpu.model_validate(gpu) if gpu else None})
+    where = site(gpu={"runtime": runtime})
+    lay_overlay(ROOT / "overlays/container", root, {**VALUES, "profile": profile, "site": where})
+    assert json.loads((root / "etc/docker/daemon.json").read_text()) == {**DOCKER, **further}
+    chosen = spec(profile=profile, site=where).overlays
+    assert ("gpu-nvidia" in chosen) == bool(further)
+    assert chosen[: len(profile.overlays)] == profile.overlays
+
+
+def test_the_toolkits_own_settings(root: Path) -> None:
+    lay_overlay(ROOT / "overlays/gpu-nvidia", root, VALUES)
+    (file,) = (path for path in root.rglob("*") if path.is_file())
+    assert file.relative_to(root) == Path("etc/nvidia-container-runtime/config.toml")
+    found = tomllib.loads(file.read_text())
+    assert found["nvidia-container-runtime"]["mode"] == "auto"
+    assert found["nvidia-container-cli"]["no-cgroups"] is False
+    assert found["nvidia-container-cli"]["ldconfig"].startswith("@/")
 
 
 def test_units_go_to_their_folders(tmp_path: Path, root: Path) -> None:

@@ -313,6 +313,16 @@ def test_the_command_line_is_shown(systemd: Systemd, capsys: pytest.CaptureFixtu
     assert call("serve", "show") == 1
 
 
+def test_a_missing_gpu_is_told_beside_the_command_line(
+    systemd: Systemd, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make(systemd.root, gpu={"mig": None}, gpu_runtime="devices")
+    assert call("serve", "show") == 0
+    told = capsys.readouterr()
+    assert "--mount=type=bind,src=/usr/lib/imgnode/gpu,dst=/usr/local/nvidia,readonly" in told.out
+    assert "a start would fail: no GPU: /dev/nvidia0 is missing" in told.err
+
+
 @pytest.mark.parametrize(
     ("there", "code"),
     [(True, 0), (False, 1), (ValueError("damaged"), 255), (OSError(5, "I/O"), 255)],

@@ -13,7 +13,6 @@ from imgnode.serve.command import (
     FIXED_ENV,
     Launch,
     argv,
-    gpu_arguments,
     named_variables,
     server_flags,
 )
@@ -170,7 +169,3 @@ def test_flags() -> None:
 def test_at_least_one_processor(cpus: int, reserved: int, told: str) -> None:
     one = launch({"model": MODEL}, cpus_reserved=reserved)
     assert told in argv(dataclasses.replace(one, machine=Machine(1 << 30, cpus)))
-
-
-def test_gpus_have_one_seam() -> None:
-    assert gpu_arguments(launch(FULL).facts) == []

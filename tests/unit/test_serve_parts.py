@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from imgnode.fault import CONFIG, CONTAINER, DOCKER, MEMORY, Fault
+from imgnode.fault import CONFIG, CONTAINER, DOCKER, HARDWARE, MEMORY, Fault
 from imgnode.layers.mounts import place
 from imgnode.payload import ContainerImage, ContainerLayer
 from imgnode.process import Child, Finished, run, start
@@ -204,6 +204,12 @@ REFUSED = [
     "",
     "Run 'docker run --help' for more information",
 ]
+# PyTorch's and CUDA's words where the NVSwitches have no manager.
+FABRIC = [
+    "(EngineCore pid=9) RuntimeError: Unexpected error from cudaGetDeviceCount(). Did you run some "
+    "cuda functions before calling NumCudaDevices() that might have already set an error? "
+    "Error 802: system not yet initialized"
+]
 CUDA = ["(EngineCore pid=9) torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"]
 
 
@@ -215,10 +221,11 @@ CUDA = ["(EngineCore pid=9) torch.OutOfMemoryError: CUDA out of memory. Tried to
         (TOKENIZER, CONTAINER, "vLLM: ValueError: No tokenizer registered for"),
         (ENGINE, CONTAINER, "vLLM: RuntimeError: the root cause"),
         (REFUSED, DOCKER, "docker run: failed to create shim task: OCI runtime create failed."),
+        (FABRIC, HARDWARE, "vLLM: RuntimeError: Unexpected error from cudaGetDeviceCount()"),
         (CUDA, MEMORY, "vLLM: torch.OutOfMemoryError: CUDA out of memory"),
         (["FALLBACK: m did not come up: vLLM: ValueError: old", *TOKENIZER], CONTAINER, "slow"),
     ],
-    ids=["length", "usage", "tokenizer", "engine", "refused", "cuda", "fallback"],
+    ids=["length", "usage", "tokenizer", "engine", "refused", "fabric", "cuda", "fallback"],
 )
 def test_what_vllm_says(lines: list[str], kind: str, text: str) -> None:
     fault = diagnose.explain(lines)

@@ -39,6 +39,11 @@ def test_secrets_of_the_seed_are_there_before_it_starts() -> None:
     assert values("ImportCredential") == ["imgnode.*"]
 
 
+def test_gpus_are_set_up_before_it_looks_for_them() -> None:
+    assert "imgnode-gpu.service" in values("After")
+    assert "imgnode-gpu.service" not in values("Wants") + values("Requires")
+
+
 def test_it_keeps_trying_and_is_never_failed_between_tries() -> None:
     assert values("Restart") == ["always"]
     assert values("RestartMode") == ["direct"]
