@@ -7,7 +7,7 @@ import random
 import uuid
 from pathlib import Path
 
-from builder.model.artifacts import Artifact, DiskImage, Manifest
+from builder.model.artifacts import Artifact, DiskImage, Manifest, Partition
 from builder.model.container import LayerFile, Payload
 from imgnode.release.verity import BLOCK, write_tree
 
@@ -26,7 +26,8 @@ def make_image(folder: Path, version: str, *, layers: tuple[int, ...] = (1,)) ->
     root_hash = write_tree(folder / "root.erofs", folder / "root.verity", salt=salt, uuid=id_)
     words = f"roothash={root_hash} ro\n".encode()
     (folder / "uki.efi").write_bytes(shared[: 30 * BLOCK] + words + shared[: 30 * BLOCK])
-    (folder / "disk.raw").write_bytes(own + b"\0" * 64 * BLOCK)
+    root = (folder / "root.erofs").read_bytes()
+    (folder / "disk.raw").write_bytes(b"\0" * BLOCK + root + b"\0" * 64 * BLOCK)
     files = tuple(_layer(folder, number) for number in layers)
     (folder / "manifest.json").write_text(_manifest(folder, version, root_hash, files))
     return folder
@@ -54,11 +55,20 @@ def _manifest(folder: Path, version: str, root_hash: str, layers: tuple[LayerFil
         root_slot_bytes=1 << 30,
         inputs={},
         payload=Payload(container=None, models=(), files=layers),
-        disk=DiskImage(name="disk.raw", bytes=1, partitions=()),
+        disk=_disk(folder),
         artifacts=tuple(_artifact(folder / name) for name in names),
         packages=(),
     )
     return made.model_dump_json(indent=1) + "\n"
+
+
+def _disk(folder: Path) -> DiskImage:
+    size = (folder / "root.erofs").stat().st_size
+    slot = Partition(
+        label="a", type="root-x86-64", uuid="", offset=BLOCK, bytes=size, source="root.erofs"
+    )
+    whole = (folder / "disk.raw").stat().st_size
+    return DiskImage(name="disk.raw", bytes=whole, partitions=(slot,))
 
 
 def _artifact(path: Path) -> Artifact:

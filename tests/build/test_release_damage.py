@@ -167,6 +167,7 @@ def _resign(press: Press, version: str, change: Callable[[str, str], str]) -> No
         ("release.json", '"version": "1.1"', '"version": "1.2"', "1.1/release.json: is of"),
         ("manifest.json", '"root_hash": "', '"root_hash": "../', "1.1: "),
         ("release.json", '"old_start": 0,', '"old_start": 4096,', "root.from-1.0.zstpatch: "),
+        ("manifest.json", '"offset": 4096', '"offset": 8192', "its partition a is not root.erofs"),
         ("release.json", '"salt": "', '"salt": "00', "1.1/release.json: root_hash is not that"),
     ],
 )
