@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -181,3 +183,29 @@ def test_a_signature_is_no_excuse(press: Press, file: str, old: str, new: str, t
     _resign(press, "1.1", change)
     found = press.verify(where=press.folder("1.1"))
     assert any(told in line for line in found), found
+
+
+def test_a_patch_that_makes_another_version(press: Press) -> None:
+    """It unpacks well and is signed; what it makes is not the root of this version."""
+    press.image("1.2")
+    press.release("1.2")
+    name = "root.from-1.0.zstpatch"
+    theirs, ours = (_root_patch(press, version, name) for version in ("1.2", "1.1"))
+    shutil.copyfile(press.folder("1.2") / name, press.folder("1.1") / "copy")
+    (press.folder("1.1") / "copy").replace(press.folder("1.1") / name)
+
+    def change(file: str, text: str) -> str:
+        if file == "release.json":
+            said = json.loads(text)
+            said["parts"][0]["patches"] = [theirs]
+            return json.dumps(said)
+        return text.replace(ours["sha256"], theirs["sha256"])
+
+    _resign(press, "1.1", change)
+    found = press.verify(where=press.folder("1.1"))
+    assert found == [f"{IMAGE_ID}/1.1/{name}: does not make root.erofs of 1.1"]
+
+
+def _root_patch(press: Press, version: str, name: str) -> Any:  # noqa: ANN401 - JSON
+    said = json.loads((press.folder(version) / "release.json").read_text())
+    return next(one for one in said["parts"][0]["patches"] if one["name"] == name)
