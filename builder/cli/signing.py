@@ -98,6 +98,7 @@ def signing(
 ) -> Iterator[tuple[Signer, Path]]:
     """Give what signs with the keys of a command line, tried once, and a folder to work in."""
     parsed = [parse_key(text, passphrase) for text in keys]
+    context.cache.sweep()
     with context.cache.workspace("signing") as work:
         yield make_signer(context.runner, parsed, keyrings, work), work
 

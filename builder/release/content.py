@@ -27,6 +27,7 @@ from builder.release.repository import (
 from builder.release.unpack import unpack_part
 from imgnode.release.verity import write_tree
 
+_CHUNK = 1 << 20
 Tell = Callable[[Path, str], None]
 
 
@@ -49,6 +50,7 @@ def check_content(
         tell(folder / name, what)
     if not facts:
         _parts(runner, folder, release, work, tell)
+        _disk(runner, folder, manifest, release, work, tell)
         for part in release.parts:
             for patch in part.patches:
                 _patch(runner, repository, release, part.name, patch, work, tell)
@@ -77,6 +79,40 @@ def _parts(runner: Runner, folder: Path, release: Release, work: Path, tell: Tel
         tell(folder / release.part(TREE).full.name, f"is not the hash tree of {ROOT}")
     if not _mentions(work / UKI, f"roothash={release.root_hash} ".encode()):
         tell(folder / release.part(UKI).full.name, "does not boot this root: another roothash=")
+
+
+def _disk(
+    runner: Runner, folder: Path, manifest: Manifest, release: Release, work: Path, tell: Tell
+) -> None:
+    """Unpack the disk image, and see that its slot holds the parts."""
+    if release.disk is None:
+        return
+    path, disk = folder / release.disk.name, work / "disk"
+    try:
+        zstd.unpack(runner, path, disk)
+    except UserError as error:
+        tell(path, error.what.splitlines()[0])
+        return
+    if not disk.stat().st_size == release.disk.unpacked_bytes == manifest.disk.bytes:
+        tell(path, "is not as large as its manifest says")
+    for partition in manifest.disk.partitions:
+        part = work / (partition.source or "")
+        if (
+            partition.source in PARTS
+            and part.is_file()
+            and not _holds(disk, partition.offset, part)
+        ):
+            tell(path, f"its partition {partition.label} is not {partition.source}")
+    disk.unlink()
+
+
+def _holds(disk: Path, offset: int, part: Path) -> bool:
+    with disk.open("rb") as left, part.open("rb") as right:
+        left.seek(offset)
+        while chunk := right.read(_CHUNK):
+            if left.read(len(chunk)) != chunk:
+                return False
+    return True
 
 
 def _mentions(path: Path, words: bytes) -> bool:

@@ -23,6 +23,7 @@ from builder.release.repository import (
 from builder.release.verify import Check, begin, check_sums
 
 _TIMEOUT_S = 30
+_AS_IT_IS = {"Accept-Encoding": "identity"}
 _SMALL = 1 << 20
 _FACTS = 16 << 20
 _CHUNK = 1 << 20
@@ -74,7 +75,7 @@ def _get(address: str, root: Path, target: Path, limit: int) -> None:
     url = f"{address.rstrip('/')}/{target.relative_to(root)}"
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with requests.get(url, stream=True, timeout=_TIMEOUT_S) as answer:
+        with requests.get(url, stream=True, timeout=_TIMEOUT_S, headers=_AS_IT_IS) as answer:
             if answer.status_code in (requests.codes.not_found, requests.codes.gone):
                 return
             answer.raise_for_status()

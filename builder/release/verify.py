@@ -127,10 +127,10 @@ def check_sums(check: Check, folder: Path) -> tuple[dict[str, str], tuple[str, .
     """Return the signed sums of a version's folder and who signed them; None when not good."""
     path = folder / SIGNATURE
     try:
-        signature = _small(path)
+        _check_small(path)
         path = folder / SUMS
         text = _small(path)
-        signed = _signers(check, text, signature)
+        signed = check_signature(check.context.runner, check.keyring, folder / SIGNATURE, path)
         return parse_sums(text), signed
     except (OSError, ValueError, BadSignature) as error:
         check.tell(path, reason(error))
@@ -150,8 +150,8 @@ def _all_as_listed(check: Check, folder: Path, listed: dict[str, str]) -> bool:
     A part under the name by which it is installed is listed, and not a file of the release.
     """
     found = len(check.verdict.problems)
-    stem = f"{folder.parent.name}_{folder.name}"
-    files = {name for name in listed if not name.startswith(stem)}
+    installed = f"{folder.parent.name}_"
+    files = {name for name in listed if not name.startswith(installed)}
     there = {path.name for path in folder.iterdir()}
     for name in sorted(files - there):
         check.tell(folder / name, "is missing")
@@ -167,12 +167,16 @@ def _all_as_listed(check: Check, folder: Path, listed: dict[str, str]) -> bool:
 
 
 def _small(path: Path) -> str:
-    if path.is_symlink() or path.stat().st_size > _SMALL:
-        raise ValueError("is not a small plain file")
+    _check_small(path)
     try:
-        return path.read_text()
+        return path.read_bytes().decode()
     except UnicodeDecodeError:
         raise ValueError("is not text") from None
+
+
+def _check_small(path: Path) -> None:
+    if path.is_symlink() or path.stat().st_size > _SMALL:
+        raise ValueError("is not a small plain file")
 
 
 def _by(fingerprints: tuple[str, ...]) -> str:
