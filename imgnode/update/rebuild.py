@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,16 +70,6 @@ def bring(part: Part, old: Path | None, version: str, fetcher: Fetcher, target: 
     return False
 
 
-def copy_start(source: Path, size: int, target: Path) -> None:
-    """Copy the first bytes of a device into a file: zstd takes no device. Raises OSError."""
-    with source.open("rb") as stream, target.open("wb") as out:
-        left = size
-        while left and (chunk := stream.read(min(left, _CHUNK))):
-            out.write(chunk)
-            left -= len(chunk)
-        os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
 def sha256(path: Path) -> str:
     """Return the digest of a file. Raises OSError."""
     with path.open("rb") as stream:
@@ -100,22 +89,32 @@ def _whole(part: Part, fetcher: Fetcher, target: Path) -> None:
 
 
 def _apply(old: Path, file: Path, patch: Patch, target: Path) -> None:
-    """Write what a patch makes of the old part: one frame after the other, to save memory."""
-    frame, piece = target.with_suffix(".frame"), target.with_suffix(".piece")
+    """Write what a patch makes of the old part, a file or a device.
+
+    zstd holds a slice twice, so a piece takes as much memory as the old part has bytes.
+    """
+    frame, before, piece = (target.with_suffix(f".{name}") for name in ("frame", "old", "new"))
     at = 0
     try:
         with target.open("wb") as out:
-            for count in patch.pieces:
-                with file.open("rb") as stream, frame.open("wb") as cut:
-                    stream.seek(at)
-                    cut.write(stream.read(count))
-                _zstd(frame, piece, _LONG, f"--patch-from={old}")
+            for one in patch.pieces:
+                _copy_range(file, at, one.bytes, frame)
+                _copy_range(old, one.old_start, one.old_bytes, before)
+                _zstd(frame, piece, _LONG, f"--patch-from={before}")
                 with piece.open("rb") as stream:
                     shutil.copyfileobj(stream, out, _CHUNK)
-                at += count
+                at += one.bytes
     finally:
-        frame.unlink(missing_ok=True)
-        piece.unlink(missing_ok=True)
+        for path in (frame, before, piece):
+            path.unlink(missing_ok=True)
+
+
+def _copy_range(source: Path, start: int, count: int, target: Path) -> None:
+    with source.open("rb") as stream, target.open("wb") as out:
+        stream.seek(start)
+        while count and (chunk := stream.read(min(count, _CHUNK))):
+            out.write(chunk)
+            count -= len(chunk)
 
 
 def _zstd(source: Path, target: Path, *words: str) -> None:

@@ -26,13 +26,22 @@ class File:
 
 
 @dataclass(frozen=True)
+class Piece:
+    """One zstd frame of a patch, `bytes` long: a piece of the new part from a slice of the old."""
+
+    bytes: int
+    old_start: int
+    old_bytes: int
+
+
+@dataclass(frozen=True)
 class Patch:
-    """What turns an older part into the new one; `pieces` are the bytes of each frame."""
+    """What turns an older part into the new one, piece by piece."""
 
     file: File
     from_version: str
     from_sha256: str
-    pieces: tuple[int, ...]
+    pieces: tuple[Piece, ...]
 
 
 @dataclass(frozen=True)
@@ -118,8 +127,13 @@ def _patch(values: dict[str, Any]) -> Patch:
         file=_file(values),
         from_version=_text(PLAIN, values["from_version"]),
         from_sha256=_text(_DIGEST, values["from_sha256"]),
-        pieces=tuple(_count(one) for one in values["pieces"]),
+        pieces=tuple(_piece(one) for one in values["pieces"]),
     )
+
+
+def _piece(values: dict[str, Any]) -> Piece:
+    names = ("bytes", "old_start", "old_bytes")
+    return Piece(*(_count(values[name]) for name in names))
 
 
 def _file(values: dict[str, Any]) -> File:

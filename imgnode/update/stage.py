@@ -90,14 +90,8 @@ def stage(offer: Offer, facts: Facts, root: Path = Path("/")) -> Staged:
 def _parts(recipe: Recipe, facts: Facts, fetcher: rebuild.Fetcher, root: Path) -> bool:
     """Write root, tree and UKI into the folder; tell whether patches did it."""
     folder = fetcher.folder
-    new_root, old_root = folder / recipe.root.install_as, folder / "running.root"
-    if recipe.root.patch_from(facts.version):
-        device = root / _DEVICE
-        rebuild.copy_start(device, _device_bytes(device), old_root)
-    patched = rebuild.bring(
-        recipe.root, old_root if old_root.exists() else None, facts.version, fetcher, new_root
-    )
-    old_root.unlink(missing_ok=True)
+    new_root, old_root = folder / recipe.root.install_as, root / _DEVICE
+    patched = rebuild.bring(recipe.root, old_root, facts.version, fetcher, new_root)
     tree = folder / recipe.verity.install_as
     try:
         root_hash = write_tree(new_root, tree, salt=recipe.salt, uuid=recipe.uuid)
@@ -138,20 +132,15 @@ def _check_space(offer: Offer, folder: Path, root: Path) -> None:
     """Raise Refused unless /var has room for staging and for the missing layers."""
     recipe, store = offer.recipe, Store(root)
     missing = sum(f.bytes for f in offer.layers if size_of(store.path(f)) != f.bytes)
-    # The old root beside the new one, and what is being fetched.
+    # Slices of the old root beside the new one, or the whole file that it is unpacked from.
     parts = 2 * recipe.root.bytes + recipe.verity.bytes + 2 * recipe.uki.bytes
     have = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
-    needed = max(0, parts + recipe.root.full.bytes - have) + missing + _MARGIN
+    needed = max(0, parts - have) + missing + _MARGIN
     facts = os.statvfs(folder)
     free = facts.f_bavail * facts.f_frsize
     if free < needed:
         fact = f"{needed >> 20} MiB are needed on /var, {free >> 20} MiB are free"
         raise Refused(SPACE, fact, "imgnode layers gc; imgnode model list; du -xsh /var/*")
-
-
-def _device_bytes(device: Path) -> int:
-    with device.open("rb") as stream:
-        return stream.seek(0, os.SEEK_END)
 
 
 def _flush(path: Path) -> None:

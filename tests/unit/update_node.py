@@ -158,7 +158,7 @@ def _patch(name: str, files: dict[str, bytes], old: bytes) -> dict[str, Any]:
         **entry(name, data),
         "from_version": OLD,
         "from_sha256": sha(old),
-        "pieces": [len(data)],
+        "pieces": [{"bytes": len(data), "old_start": 0, "old_bytes": len(old)}],
     }
 
 

@@ -118,7 +118,8 @@ def slots(node: VmNode) -> dict[str, int | None]:
 def reboots_into(node: VmNode, command: str, version: str, limit_s: float = TRIES_S) -> None:
     """Run a command that reboots; wait until the node has settled on a version, with it good."""
     since = node.machine.serial.position()
-    node.ssh.run(f"sudo {command}", COMMAND_S)
+    done = node.ssh.run(f"sudo {command}", COMMAND_S)
+    assert done.rc != 1, done.stderr  # 255 when the reboot cuts the line
     boot = since
     while True:
         boot = node.machine.wait_for("login:", limit_s, since=boot).end
