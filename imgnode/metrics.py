@@ -21,6 +21,8 @@ SERVE_STATE = "imgnode_serve_state"
 SERVE_FALLBACK = "imgnode_serve_config_fallback"
 SERVE_STARTS_FAILED = "imgnode_serve_starts_failed"
 MODEL_READY = "imgnode_model_ready_seconds"
+GATE_VERDICT = "imgnode_gate_verdict"
+GATE_SECONDS = "imgnode_gate_seconds"
 HELP: Mapping[str, str] = {
     SEED_ERROR: "1 if the seed of this boot is missing or has a mistake, else 0.",
     CONFIG_ERRORS: "Mistakes in the seed of this boot, by key.",
@@ -32,6 +34,8 @@ HELP: Mapping[str, str] = {
     SERVE_FALLBACK: "1 while the last good config is served, not the wanted one, else 0.",
     SERVE_STARTS_FAILED: "Starts of the wanted config that failed since it last came up.",
     MODEL_READY: "Seconds from the start of the service to its first token, this start.",
+    GATE_VERDICT: "1 for the class of this boot's verdict, else 0; all 0 while it is awaited.",
+    GATE_SECONDS: "Seconds that the health gate took to its verdict.",
 }
 Samples = Mapping[tuple[tuple[str, str], ...], float]
 
