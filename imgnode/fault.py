@@ -7,6 +7,7 @@ after a few of them the node returns to the one that is proven (imgnode/serve/ch
 from __future__ import annotations
 
 CONFIG = "config"  # the model or a setting: mend the seed
+SECRET = "secret"  # noqa: S105 - the config names one that is not here
 MEMORY = "memory"  # the container took more than it may: mend the seed or the profile
 TIMEOUT = "timeout"  # no token within the profile's start_timeout_s
 CONTAINER = "container"  # the server ended by itself

@@ -28,6 +28,8 @@ UPDATE_AVAILABLE = "imgnode_update_available"
 UPDATE_CHECKED = "imgnode_update_checked_timestamp_seconds"
 UPDATE_ERROR = "imgnode_update_error"
 UPDATE_FAILED = "imgnode_update_failed_versions"
+GATE_VERDICT = "imgnode_gate_verdict"
+GATE_SECONDS = "imgnode_gate_seconds"
 HELP: Mapping[str, str] = {
     SEED_ERROR: "1 if the seed of this boot is missing or has a mistake, else 0.",
     CONFIG_ERRORS: "Mistakes in the seed of this boot, by key.",
@@ -46,6 +48,8 @@ HELP: Mapping[str, str] = {
     GPU_EXPECTED: "GPUs that the profile says; no sample where any number will do.",
     GPU_FOUND: "GPUs that answer.",
     GPU_PROBLEMS: "What is wrong with the GPUs, by key: how many GPUs, or 1 for the node.",
+    GATE_VERDICT: "1 for the class of this boot's verdict, else 0; all 0 while it is awaited.",
+    GATE_SECONDS: "Seconds that the health gate took to its verdict.",
 }
 Samples = Mapping[tuple[tuple[str, str], ...], float]
 

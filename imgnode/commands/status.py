@@ -7,6 +7,8 @@ import json
 from dataclasses import asdict
 
 from imgnode.commands.group import Commands
+from imgnode.gate.report import lines as gate_lines
+from imgnode.gate.report import read as read_gate
 from imgnode.gpu import check as gpu
 from imgnode.identity import Identity, read_identity
 from imgnode.nodeconfig import NodeConfig, SeedError, read_errors, read_node
@@ -29,6 +31,7 @@ def _status(arguments: argparse.Namespace) -> None:
         told = {
             **asdict(identity),
             "seed_errors": [asdict(error) for error in errors],
+            "gate": read_gate(),
             "serve": read_serving(),
             "gpu": gpu.read(),
         }
@@ -37,6 +40,8 @@ def _status(arguments: argparse.Namespace) -> None:
     print(f"image    {identity.image_id} {identity.version}")
     print(f"root     verity {identity.root_hash[:16]}…")
     print(f"boot     {_verdict(identity)}")
+    for line in gate_lines(read_gate()):
+        print(line)
     if identity.var_degraded:
         print(f"var      VOLATILE: {identity.var_degraded}")
     _print_seed(read_node(), errors)

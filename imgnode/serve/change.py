@@ -10,6 +10,7 @@ from typing import Any
 
 from imgnode import inference, strictyaml
 from imgnode.fault import CONFIG, Fault
+from imgnode.gate import quarantine
 from imgnode.inference import EXAMPLES, KEY
 from imgnode.models.mirror import Mirror
 from imgnode.models.provide import provide
@@ -82,6 +83,7 @@ def apply(change: Change, root: Path = Path("/"), *, wait: bool = True) -> str:
 
     Raises Refused, NotServed, or OSError.
     """
+    _refuse_quarantine(root)
     facts = read_facts(root)
     seed = read_wish(facts.gpus, root).seed
     before = override.load(seed, root)
@@ -133,8 +135,17 @@ def judge(values: Mapping[str, Any], gpus: int | None) -> None:
 
 def retry(root: Path = Path("/")) -> None:
     """Give the wanted config three new tries, now. Raises NotServed or OSError."""
+    _refuse_quarantine(root)
     choice.forget(read_wish(read_facts(root).gpus, root).settings, root)
     _restart()
+
+
+def _refuse_quarantine(root: Path) -> None:
+    """Change nothing on a node that may not serve. Raises NotServed."""
+    why = quarantine.read(root)
+    if why is not None:
+        hint = "mend the machine, then imgnode gate run"
+        raise NotServed(f"the node is in quarantine: {why}; nothing was changed (hint: {hint})")
 
 
 def _changed(values: Mapping[str, Any], change: Change) -> dict[str, Any]:

@@ -70,9 +70,23 @@ def load_proven(root: Path = Path("/")) -> dict[str, Any] | None:
     return settings if isinstance(settings, dict) and settings.get("model") else None
 
 
-def save_proven(settings: Settings, when: float, root: Path = Path("/")) -> None:
-    """Keep a config that made a token at `when` (seconds since 1970). Raises OSError."""
-    text = json.dumps({"settings": settings, "when": int(when)}, indent=1)
+def proven_by(settings: Settings, root: Path = Path("/")) -> str | None:
+    """Return the stem of the version that made a token with exactly these settings last.
+
+    None when no version is known to have.
+    """
+    proven = load_proven(root)
+    if proven is None or digest(proven) != digest(settings):
+        return None
+    return str((read_json(root / _PROVEN) or {}).get("version", ""))
+
+
+def save_proven(settings: Settings, when: float, version: str, root: Path = Path("/")) -> None:
+    """Keep a config that made a token at `when` (seconds since 1970) under a version (its stem).
+
+    Raises OSError.
+    """
+    text = json.dumps({"settings": settings, "when": int(when), "version": version}, indent=1)
     write_atomic(root / _PROVEN, text + "\n")
 
 

@@ -15,6 +15,11 @@ _NO_DOCKER, _NOT_EXECUTABLE, _NOT_FOUND, _KILLED = 125, 126, 127, 137
 STOP_S = 30
 
 
+def answers() -> bool:
+    """Tell whether Docker answers."""
+    return _docker("version", "--format={{.Server.Version}}").rc == 0
+
+
 def image_is_known(reference: str) -> bool:
     """Tell whether Docker answers and has the image."""
     return _docker("image", "inspect", "--format={{.Id}}", reference).rc == 0

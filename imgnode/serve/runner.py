@@ -14,6 +14,7 @@ from typing import NoReturn
 from imgnode.fault import CONTAINER, DOCKER, IMAGE, OF_THE_NODE, TIMEOUT, Fault
 from imgnode.gpu import nodes as gpu_nodes
 from imgnode.layers.heal import heal
+from imgnode.layers.versions import running_stem
 from imgnode.models.mirror import Mirror
 from imgnode.models.provide import provide
 from imgnode.process import Child
@@ -216,7 +217,7 @@ class Start:
         """Keep a config that made a token, and say that it serves."""
         self._ready = True
         ready_s = round(time.monotonic() - self._reporter.began, 1)
-        choice.save_proven(self._settings, time.time(), self._root)
+        choice.save_proven(self._settings, time.time(), running_stem(self._root), self._root)
         choice.forget(self._settings, self._root)
         text = f"serving {show(self._settings)}, first token after {ready_s:.0f} s"
         self._reporter.serving(text, ready_s)

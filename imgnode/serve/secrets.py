@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from imgnode.fault import CONFIG, Fault
+from imgnode.fault import SECRET, Fault
 from imgnode.serve.command import API_KEY, FIXED_ENV, HF_TOKEN
 
 _PREFIX = "imgnode."
-_BY_HAND = ("run/credstore", "etc/credstore")  # where the service manager looks, too
+# Where the service manager looks, too, for who is no service of its own.
+_BY_HAND = ("run/credstore", "etc/credstore", "run/credentials/@system")
 Find = Callable[[str], str | None]
 
 
@@ -77,8 +78,8 @@ def _secret(key: str, name: str, find: Find) -> str:
             f"write it to {where}, mode 0600 (write_files in the seed), "
             f"or give the machine the system credential {_PREFIX}{name}"
         )
-        raise Fault(CONFIG, f"inference.{key}: the secret {name!r} is not on this node", hint)
+        raise Fault(SECRET, f"inference.{key}: the secret {name!r} is not on this node", hint)
     if not value or not value.isprintable():
         fact = f"inference.{key}: the secret {name!r} is empty, or not one line of text"
-        raise Fault(CONFIG, fact, f"look at {where}")
+        raise Fault(SECRET, fact, f"look at {where}")
     return value

@@ -12,7 +12,7 @@ import pytest
 
 from imgnode import cli, etc
 from imgnode.commands import status as status_command
-from imgnode.identity import Identity, read_identity
+from imgnode.identity import Identity, read_identity, read_slot
 from imgnode.process import Finished, run
 
 BOOT_COUNT = "sys/firmware/efi/efivars/LoaderBootCountPath-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
@@ -81,6 +81,20 @@ def test_an_image_that_does_not_say_what_it_is(node: Path) -> None:
     (node / "usr/lib/imgnode/image.json").unlink()
     with pytest.raises(OSError, match=r"image\.json"):
         read_identity(node)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "slot"), [((2, 3), "A"), ((5, 4), "B"), ((1,), None), ((), None)]
+)
+def test_the_slot_is_told_by_the_partitions(
+    node: Path, numbers: tuple[int, ...], slot: str | None
+) -> None:
+    device = node.stat().st_dev
+    slaves = node / f"sys/dev/block/{os.major(device)}:{os.minor(device)}/slaves"
+    for number in numbers:
+        (slaves / f"vda{number}").mkdir(parents=True)
+        (slaves / f"vda{number}/partition").write_text(f"{number}\n")
+    assert read_slot(node) == slot
 
 
 def state(node: Path) -> dict[str, str]:
@@ -199,8 +213,10 @@ def status(
     identity: Identity,
     *words: str,
     blessed: bool = False,
+    gate: dict[str, str] | None = None,
 ) -> str:
     monkeypatch.setattr(status_command, "read_identity", lambda: identity)
+    monkeypatch.setattr(status_command, "read_gate", lambda: gate)
     monkeypatch.setattr(
         status_command, "run", lambda *_, **__: Finished(0 if blessed else 3, "", "")
     )
@@ -225,6 +241,19 @@ def test_status_of_a_version_on_trial(
     assert "boot     on trial +2-1\n" in told
     assert "var      VOLATILE: no disk\n" in told
     assert "boot     good since this boot\n" in status(monkeypatch, capsys, TRIAL, blessed=True)
+
+
+def test_status_tells_the_gates_verdict(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gate = {"state": "judging", "class": "", "check": "serve", "text": "loading", "then": "x"}
+    assert "gate     judging: serve: loading\n" in status(monkeypatch, capsys, GOOD, gate=gate)
+    gate |= {"state": "done", "class": "ok"}
+    told = status(monkeypatch, capsys, GOOD, gate=gate)
+    assert told.endswith("boot     good\ngate     ok: loading\n")
+    gate["class"] = "config"
+    assert "gate     config: loading\ngate     x\n" in status(monkeypatch, capsys, GOOD, gate=gate)
+    assert json.loads(status(monkeypatch, capsys, GOOD, "--json", gate=gate))["gate"] == gate
 
 
 def test_status_for_machines(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -96,7 +97,7 @@ def test_only_so_many_configs_are_remembered(tmp_path: Path) -> None:
 
 def test_a_new_seed_has_its_own_tries(tmp_path: Path) -> None:
     make(tmp_path, OTHER)
-    choice.save_proven(GOOD, 1.0, tmp_path)
+    choice.save_proven(GOOD, 1.0, "x_1", tmp_path)
     for _ in range(TRIES):
         choice.begin(OTHER, tmp_path)
     plan = read_plan(tmp_path)
@@ -111,7 +112,7 @@ def test_a_new_seed_has_its_own_tries(tmp_path: Path) -> None:
 
 def test_a_proven_config_that_this_image_refuses_is_no_way_back(tmp_path: Path) -> None:
     make(tmp_path, OTHER)
-    choice.save_proven({"model": MODEL, "extra_args": {"gone-flag": 1}}, 1.0, tmp_path)
+    choice.save_proven({"model": MODEL, "extra_args": {"gone-flag": 1}}, 1.0, "x_1", tmp_path)
     for _ in range(TRIES):
         choice.begin(OTHER, tmp_path)
     plan = read_plan(tmp_path)
@@ -181,3 +182,13 @@ def test_a_model_set_by_hand_is_enough(tmp_path: Path) -> None:
     make(tmp_path, {})
     override.save(Override(choice.digest({}), GOOD), tmp_path)
     assert read_plan(tmp_path) is not None
+
+
+def test_who_proved_a_config(tmp_path: Path) -> None:
+    assert choice.proven_by(GOOD, tmp_path) is None
+    choice.save_proven(GOOD, 1.0, "x_2", tmp_path)
+    assert choice.proven_by(GOOD, tmp_path) == "x_2"
+    assert choice.proven_by({**GOOD, "max_model_len": 1}, tmp_path) is None
+    kept = tmp_path / "var/lib/imgnode/model/proven.json"
+    kept.write_text(json.dumps({"settings": GOOD, "when": 1}))
+    assert choice.proven_by(GOOD, tmp_path) == ""

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from imgnode.fault import CONFIG, CONTAINER, DOCKER, HARDWARE, MEMORY, Fault
+from imgnode.fault import CONFIG, CONTAINER, DOCKER, HARDWARE, MEMORY, SECRET, Fault
 from imgnode.layers.mounts import place
 from imgnode.payload import ContainerImage, ContainerLayer
 from imgnode.process import Child, Finished, run, start
@@ -289,7 +289,7 @@ def test_secrets_come_from_the_services_credentials(
 def test_a_missing_or_odd_secret_says_where_to_put_it(value: str | None) -> None:
     with pytest.raises(Fault) as caught:
         secrets.resolve({"api_key": {"secret": "key"}}, lambda _: value)
-    assert caught.value.kind == CONFIG
+    assert caught.value.kind == SECRET
     assert "inference.api_key: the secret 'key'" in str(caught.value)
     assert "/etc/credstore/imgnode.key" in str(caught.value)
 

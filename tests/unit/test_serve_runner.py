@@ -170,7 +170,7 @@ def test_what_is_told_while_it_serves(stage: Stage) -> None:
 def test_a_config_that_does_not_come_up_gives_way_to_the_proven_one(
     stage: Stage, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    choice.save_proven(GOOD, 1.0, stage.root)
+    choice.save_proven(GOOD, 1.0, "x_1", stage.root)
     seed(stage.root, LONG)
     stage.output = ["  Value error, max_model_len is too long [type=value_error, input]"]
     for number in (1, 2, 3):
@@ -215,7 +215,7 @@ def test_a_missing_secret_needs_no_docker(stage: Stage, capfd: pytest.CaptureFix
     assert stage.log == []
     text = told(stage.root)["error"]["text"]
     assert "inference.api_key: the secret 'api-key' is not on this node" in text
-    assert f"<3>serving failed (config): {text}" in capfd.readouterr().err
+    assert f"<3>serving failed (secret): {text}" in capfd.readouterr().err
     assert prom(stage.root)["imgnode_serve_starts_failed"] == 1
 
 
