@@ -33,6 +33,10 @@ def test_modules_are_laid_over_the_root_and_indexed(tmp_path: Path) -> None:
     assert (root / place / "nvidia-current.ko").read_text() == "ko"
     assert tools.runner.calls == [["depmod", "--basedir", str(root), RELEASE]]  # type: ignore[attr-defined]
     assert (root / SHARED / "lib64/libcuda.so.1").exists()
+    (tmp_path / "second/usr/bin").mkdir(parents=True)
+    (tmp_path / "second/usr/bin/make").touch()
+    with pytest.raises(UserError, match="usr/bin/make"):
+        lay_driver(tools, driver(tree=tree), installed(tmp_path / "second"))
 
 
 def test_the_shared_folder_has_second_names_of_the_same_files(tmp_path: Path) -> None:
