@@ -10,13 +10,9 @@ from typing import NamedTuple
 from builder.core.context import Context
 from builder.core.errors import UserError
 from builder.core.events import Note
+from builder.model.cuda import LEAST_DRIVER, cuda_major
 from builder.model.lock import Lock, LockedWheel
 from builder.model.spec import Spec
-
-# The oldest driver for each major version of CUDA, whatever the minor one: NVIDIA, "CUDA
-# Compatibility", table "Minimum required driver version for CUDA minor version compatibility"
-# (docs.nvidia.com/deploy/cuda-compatibility), Linux on x86_64.
-LEAST_DRIVER = {11: "450.80.02", 12: "525.60.13", 13: "580.65.06"}
 
 _RUNTIME = re.compile(r"nvidia-cuda-runtime(-cu\d+)?")
 _LOCAL = re.compile(r"\+cu(?P<major>\d{2})(?P<minor>\d)$")  # torch 2.9.0+cu128
@@ -73,9 +69,7 @@ def _check_forward(context: Context, spec: Spec, driver: str, need: Need, least:
         text = f"CUDA {need.version} on driver {driver}: by the container's compatibility libraries"
         context.emit(Note("warning", f"{text}, and on data-centre GPUs only"))
         return
-    major = max(
-        known for known in LEAST_DRIVER if _numbers(driver) >= _numbers(LEAST_DRIVER[known])
-    )
+    major = cuda_major(driver)
     raise UserError(
         f"the container needs CUDA {need.version} ({need.source}), so a driver from {least} on; "
         f"the driver of site {spec.site_name} is {driver}, for CUDA up to {major}.x",
