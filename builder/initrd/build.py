@@ -12,13 +12,14 @@ from builder.core.bootstrap import checked_deb
 from builder.core.cache import Stage
 from builder.core.context import Context
 from builder.core.files import clamp_times, copy_own
-from builder.core.hashing import sha256_tree
+from builder.core.hashing import sha256_file, sha256_tree
 from builder.core.sandbox import Sandbox
 from builder.initrd.modules import copy_modules
 from builder.model.lock import Lock
 from builder.model.spec import Spec
 
 _MERGED = ("bin", "sbin", "lib", "lib64")
+_USERS = ("passwd", "group")  # udev's rules name groups; each profile has its own
 _EMPTY = ("dev", "proc", "sys", "run", "tmp", "sysroot", "var", "root")
 # initrd-release(5) tells systemd that it runs in an initrd.
 _RELEASE = 'NAME="imgbuild initrd"\nID=imgbuild-initrd\nPRETTY_NAME="imgbuild initrd"\n'
@@ -45,6 +46,7 @@ def build_initrd(
         "kernel": [line for line in lock.digest_inputs("image") if line.startswith("linux-image")],
         "tools": lock.digest_inputs("tools"),
         "own": sha256_tree(own),
+        "users": [sha256_file(base / "etc" / name) for name in _USERS],
         "epoch": lock.epoch,
     }
     stage = Stage("initrd", inputs, Path(__file__).parent)
@@ -84,7 +86,7 @@ def _skeleton(root: Path, base: Path) -> None:
     (root / "etc/initrd-release").write_text(_RELEASE)
     (root / "etc/os-release").symlink_to("initrd-release")
     (root / "etc/machine-id").touch()
-    for name in ("passwd", "group"):  # udev's rules name groups
+    for name in _USERS:
         shutil.copyfile(base / "etc" / name, root / "etc" / name)
 
 

@@ -87,11 +87,13 @@ def test_layers_that_do_not_change_are_the_same_files(box: Warm, again: Place) -
     (again.project / "config/locks/boxed.lock.json").unlink()
     build(again, box).done()
     before, after = layers(box.place.out), layers(again.out)
-    assert {name for name in before if before[name] == after[name]} == {"os", "one"}
+    assert {name for name in before if before[name] == after[name]} == {"os", "one", "warm"}
     assert manifest(box.place.out).payload.models == manifest(again.out).payload.models
     told = again.run("diff", str(box.place.out), str(again.out), "--json")
     told.done()
-    print(told.out)
+    files = json.loads(told.out)["files"]
+    shared = {one["part"]["title"] for one in files if one["fate"] == "shared"}
+    assert shared == {"os", "one", "warm", "org/toy"}
 
 
 def test_without_container_the_disk_leaves_the_layers_out(box: Warm, again: Place) -> None:
@@ -149,7 +151,7 @@ _ARCHIVE = "extends: bare\ndescription: from a file\ncontainer: oci-archive:box.
         (
             "config/profiles/boxed.yaml",
             "extends: bare\ndescription: a\ncontainer: recipe:bix\n",
-            ("recipe:bix", "did you mean 'box'"),
+            ("image/containers/bix/recipe.yaml", "did you mean 'box'"),
         ),
         (
             "config/profiles/boxed.yaml",

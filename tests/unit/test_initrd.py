@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from builder.core.cache import Cache
 from builder.core.context import Context
 from builder.core.errors import UserError
 from builder.core.process import CommandError
 from builder.core.sandbox import Sandbox
-from builder.initrd.build import _leave_out, _skeleton
+from builder.initrd.build import _leave_out, _skeleton, build_initrd
 from builder.initrd.modules import copy_modules, kernel_release
 from builder.model.spec import InitrdRecipe
-from tests.unit.fakes import Events, FakeRunner, context, sandbox
+from tests.unit.fakes import Events, FakeRunner, context, lock, sandbox, spec
 
 RELEASE = "6.1.0-41-cloud-amd64"
 # What modprobe(8) of kmod 30 tells of modules with needs, with options, and built in.
@@ -147,3 +148,20 @@ def test_the_skeleton_says_that_it_is_an_initrd(tmp_path: Path) -> None:
     assert (root / "lib").readlink() == Path("usr/lib")
     assert (root / "etc/passwd").read_text() == "passwd"
     assert not (root / "etc/shadow").exists()
+
+
+def test_another_profiles_users_make_another_initrd(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """udev's rules name groups: what the image has must be in the initrd."""
+    asked = context(tmp_path)
+    (tmp_path / "image/initrd").mkdir(parents=True)
+    monkeypatch.setattr(Cache, "get", lambda *_: tmp_path)
+    keys = []
+    for number, group in enumerate(("root:x:0:", "root:x:0:\ndocker:x:977:")):
+        base = tmp_path / str(number)
+        (base / "etc").mkdir(parents=True)
+        (base / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\n")
+        (base / "etc/group").write_text(f"{group}\n")
+        keys.append(build_initrd(asked, sandbox(tmp_path), spec(), lock(), base)[1])
+    assert len(set(keys)) == 2
