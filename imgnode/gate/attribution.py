@@ -21,7 +21,7 @@ DISK, CLOCK, GPU, UNITS, LAYERS, DOCKER, SERVE = CHECKS = (
 _EXPLAINED_BY: Mapping[str, frozenset[str]] = {
     UNITS: frozenset({DISK}),
     LAYERS: frozenset({DISK}),
-    DOCKER: frozenset({DISK, LAYERS}),
+    DOCKER: frozenset({DISK}),
     SERVE: frozenset({DISK, LAYERS}),
 }
 _DECIDING = (HARDWARE, IMAGE, CONFIG, EXTERNAL)

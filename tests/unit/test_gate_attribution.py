@@ -72,7 +72,7 @@ def expected(first: Finding, second: Finding) -> str:
     excuses = {one.check for one in (first, second) if one.whose in (CONFIG, EXTERNAL)}
     for one in blamed:
         consequences_of_the_disk = one.check in {UNITS, LAYERS, DOCKER, SERVE} and DISK in excuses
-        consequences_of_a_layer = one.check in {DOCKER, SERVE} and LAYERS in excuses
+        consequences_of_a_layer = one.check == SERVE and LAYERS in excuses
         if not consequences_of_the_disk and not consequences_of_a_layer:
             return IMAGE
     if CONFIG in classes:

@@ -13,6 +13,7 @@ import pytest
 
 from imgnode.gate import systemd
 from imgnode.gate.checks import disk, layers, units
+from imgnode.gate.checks import docker as docker_check
 from imgnode.gate.checks.clock import ClockCheck
 from imgnode.gate.checks.disk import DiskCheck
 from imgnode.gate.checks.docker import DockerCheck
@@ -146,6 +147,15 @@ def test_docker_may_still_get_there(
     assert (waiting and waiting.text) == text
     if waiting:
         assert (waiting.late.whose, waiting.late.fact) == (IMAGE, text)
+
+
+def test_docker_cannot_know_an_image_without_its_layers(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(docker, "image_is_known", lambda _: False)
+    monkeypatch.setattr(docker, "answers", lambda: True)
+    monkeypatch.setattr(docker_check, "look", lambda _: [Outcome(FILE, "torch", State.MISSING)])
+    assert DockerCheck(root).look() == Look()
 
 
 def test_an_image_without_a_container_asks_no_docker(root: Path) -> None:

@@ -70,6 +70,17 @@ def sudo(node: VmNode, command: str) -> str:
     return done.stdout
 
 
+def judged(node: VmNode) -> dict[str, Any]:
+    """Return the gate's verdict, once there is one."""
+    deadline = time.monotonic() + SERVING_S
+    while time.monotonic() < deadline:
+        told: dict[str, Any] = json.loads(sudo(node, "imgnode gate show --json"))["now"]
+        if told["state"] == "done":
+            return told
+        time.sleep(5)
+    pytest.fail(f"no verdict: {told}")
+
+
 def container(node: VmNode) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(sudo(node, "docker inspect vllm"))[0]
     return found
@@ -155,6 +166,10 @@ def test_reloading_systemd_does_not_disturb_it(serving: VmNode) -> None:
 
 
 def test_the_image_is_good_with_a_model_served(serving: VmNode) -> None:
+    told = judged(serving)
+    assert told["class"] == "ok"
+    assert told["text"].startswith(f"serving {MODEL}, first token after")
+    serving.ssh.run("systemctl is-system-running --wait", 120)
     assert sudo(serving, "systemctl --failed --no-legend --plain") == ""
     assert "boot     good" in sudo(serving, "imgnode status")
 
@@ -183,4 +198,8 @@ def test_a_seed_with_a_model_that_is_nowhere_leaves_the_last_good_config(
     assert "nobody/nothing is not on this node" in shown["service"]["error"]["text"]
     assert "imgnode_serve_config_fallback 1" in sudo(serving, "cat /run/imgnode/metrics/serve.prom")
     assert "FALLBACK" in sudo(serving, "systemctl show vllm.service -P StatusText")
+    told = judged(serving)
+    assert told["class"] == "config"
+    assert "the last good config serves" in told["text"]
+    assert told["then"] == "the image is kept: mend the config"
     assert sudo(serving, "systemctl --failed --no-legend --plain") == ""

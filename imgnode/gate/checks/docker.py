@@ -7,13 +7,18 @@ from pathlib import Path
 
 from imgnode.gate.attribution import DOCKER
 from imgnode.gate.finding import IMAGE, Finding, Look, Waiting
+from imgnode.layers.look import look
+from imgnode.layers.report import State
 from imgnode.payload import read_payload
 from imgnode.serve import docker
 
 
 @dataclass(frozen=True)
 class DockerCheck:
-    """Whether Docker can start the container. The service mends Docker's store: that may take."""
+    """Whether Docker can start the container. The service mends Docker's store: that may take.
+
+    Where a layer is missing, Docker cannot know the image; the check of the layers tells of that.
+    """
 
     root: Path = Path("/")
     name: str = DOCKER
@@ -26,6 +31,8 @@ class DockerCheck:
             return Look()
         if not docker.answers():
             return _wait("Docker does not answer", "systemctl status docker containerd")
+        if any(one.state is not State.MOUNTED for one in look(self.root)):
+            return Look()
         fact = f"Docker does not know {container.reference}"
         return _wait(fact, "imgnode layers status; imgnode layers apply")
 
