@@ -1,0 +1,1 @@
+../vllm-cpu/warm.py
