@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from testinfra.host import Host
 
@@ -17,6 +19,20 @@ NODE_SIZE = VmSize(disk_bytes=96 << 30)  # sparse: the profile's var has at leas
 def test_it_is_up_and_no_unit_failed(host: Host) -> None:
     assert host.check_output("systemctl --failed --no-legend --plain") == ""
     assert host.check_output("systemctl is-system-running") == "running"
+
+
+def test_the_gate_blames_the_hardware_keeps_the_image_and_does_not_loop(host: Host) -> None:
+    told = json.loads(host.check_output("imgnode gate show --json"))["now"]
+    assert told["class"] == "hardware"
+    assert "expected 8 × A100-SXM4-80GB, found 0" in told["text"]
+    for unit in ("boot-complete.target", "systemd-bless-boot.service"):
+        assert host.check_output(f"systemctl is-active {unit}") == "active"
+    assert host.file("/run/imgnode/quarantine").exists
+    assert host.run("systemctl is-active vllm.service").stdout.strip() == "inactive"
+    assert len(host.check_output("journalctl --list-boots --quiet").splitlines()) == 1
+    metrics = host.file("/run/imgnode/metrics/gate.prom").content_string
+    assert 'imgnode_gate_verdict{class="hardware"} 1' in metrics
+    assert "imgnode_gpu_expected 8" in host.file("/run/imgnode/metrics/gpu.prom").content_string
 
 
 def test_without_a_gpu_nothing_of_the_driver_runs(host: Host) -> None:
