@@ -52,24 +52,24 @@ def find_slots(root: Path = Path("/")) -> tuple[Slot, ...]:
     disks = sorted({row.split()[0] for row in above.stdout.splitlines() if row.endswith(" disk")})
     if above.rc or len(disks) != 1:
         raise Refused(WRITE, "the disk that the root lies on cannot be told", "lsblk")
-    columns = "PATH,PARTLABEL,PARTTYPE,SIZE"
-    told = process.run(["lsblk", "-Jbo", columns, disks[0]], timeout_s=_COMMAND_S)
+    # The table itself: what udev knows of it, and so lsblk, comes later.
+    told = process.run(["sfdisk", "--json", disks[0]], timeout_s=_COMMAND_S)
     if told.rc:
         raise Refused(WRITE, f"{disks[0]}: its partitions cannot be listed: {told.stderr.strip()}")
-    rows = json.loads(told.stdout)["blockdevices"]
-    rows = [*rows, *(child for row in rows for child in row.get("children", ()))]
-    roots = [row for row in rows if row["parttype"] == _ROOT]
-    trees = [row for row in rows if row["parttype"] == _VERITY]
+    table = json.loads(told.stdout)["partitiontable"]
+    rows = table["partitions"]
+    roots = [row for row in rows if row["type"].lower() == _ROOT]
+    trees = [row for row in rows if row["type"].lower() == _VERITY]
     if len(roots) != len(trees) or len(roots) != 2:  # noqa: PLR2004 - A and B
         fact = f"{disks[0]}: has {len(roots)} root and {len(trees)} verity partitions, not two"
         raise Refused(WRITE, fact, "install this node anew")
     return tuple(
         Slot(
-            label=one["partlabel"] or "",
-            root=Path(one["path"]),
-            root_bytes=int(one["size"]),
-            verity=Path(tree["path"]),
-            verity_bytes=int(tree["size"]),
+            label=one.get("name", ""),
+            root=Path(one["node"]),
+            root_bytes=one["size"] * table["sectorsize"],
+            verity=Path(tree["node"]),
+            verity_bytes=tree["size"] * table["sectorsize"],
         )
         for one, tree in zip(roots, trees, strict=True)
     )

@@ -75,6 +75,7 @@ def write(staged: Staged, facts: Facts, root: Path = Path("/")) -> None:
     if done.rc:
         said = " ".join(done.stderr.split())[-300:]
         raise Refused(WRITE, f"systemd-sysupdate: {said}", "dmesg; lsblk; df /boot")
+    process.run(["udevadm", "settle"], timeout_s=_WRITE_S)  # who asks for labels gets the new ones
     _check_written(staged, facts, root)
     state = remembered.load(root).without_failed(staged.version)
     applied = Applied(staged.version, facts.version, int(time.time()))

@@ -229,8 +229,8 @@ def test_a_root_whose_tree_is_another(node: Node, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_slot_that_is_too_small(node: Node) -> None:
-    node.slot_bytes = 10
-    assert "the slot 10" in refused(node, TOO_LARGE)
+    node.slot_bytes = 1024
+    assert "the slot 1024" in refused(node, TOO_LARGE)
 
 
 def test_a_full_disk(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ from imgnode.update.facts import Facts, read_facts
 BASE = "https://releases.example"
 IMAGE, OLD, NEW = "imgbuild-test", "2026.1", "2026.2"
 SALT, UUID = "ab" * 32, "11111111-2222-3333-4444-555555555555"
-_BLOCK = 4096
+_BLOCK, _SECTOR = 4096, 512
 
 
 def sha(data: bytes) -> str:
@@ -211,7 +211,9 @@ class Node:
         self.ran.append(list(argv))
         name = Path(argv[0]).name
         if name == "lsblk":
-            return process.Finished(0, self._lsblk(argv), "")
+            return process.Finished(0, "/dev/dm-0 crypt\n/dev/vda2 part\n/dev/vda disk\n", "")
+        if name == "sfdisk":
+            return process.Finished(0, self._sfdisk(), "")
         if name == "zstd":
             done = subprocess.run(argv, capture_output=True, text=True, check=False)
             return process.Finished(done.returncode, done.stdout, done.stderr)
@@ -219,28 +221,20 @@ class Node:
             self._sysupdate(argv[-1])
         return process.Finished(0, "", "")
 
-    def _lsblk(self, argv: Sequence[str]) -> str:
-        if "-nrspo" in argv:
-            return "/dev/dm-0 crypt\n/dev/vda2 part\n/dev/vda disk\n"
-        types = ("4f68bce3-e8cd-4db1-96e7-fbcaf984b709", "2c7357ed-ebd2-46d9-aec1-23d437ec2bf5")
+    def _sfdisk(self) -> str:
+        types = ("4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709", "2C7357ED-EBD2-46D9-AEC1-23D437EC2BF5")
         rows = [
             {
-                "path": str(self.device(slot, kind)),
-                "partlabel": label,
-                "parttype": kind_type,
-                "size": self.slot_bytes,
+                "node": str(self.device(slot, kind)),
+                "name": label,
+                "type": kind_type,
+                "size": self.slot_bytes // _SECTOR,
             }
             for slot, label in enumerate(self.labels)
             for kind, kind_type in zip(("root", "verity"), types, strict=True)
         ]
-        disk = {
-            "path": "/dev/vda",
-            "partlabel": None,
-            "parttype": None,
-            "size": 9,
-            "children": rows,
-        }
-        return json.dumps({"blockdevices": [disk]})
+        esp = {"node": "/dev/vda1", "type": "C12A7328-F81F-11D2-BA4B-00A0C93EC93B", "size": 9}
+        return json.dumps({"partitiontable": {"sectorsize": _SECTOR, "partitions": [esp, *rows]}})
 
     def device(self, slot: int, kind: str) -> Path:
         return self.root / f"dev/slot{slot}-{kind}"
