@@ -25,7 +25,7 @@ build: setup  ## build PROFILE (default cpu)
 	$(IMGBUILD) build --profile $(PROFILE)
 
 .PHONY: test
-test: test-unit test-build test-vm  ## all tests
+test: test-unit test-build test-vm  ## all tests but the long ones
 
 .PHONY: test-unit
 test-unit: setup  ## seconds, no root, no network
@@ -33,11 +33,15 @@ test-unit: setup  ## seconds, no root, no network
 
 .PHONY: test-build
 test-build: setup  ## real builds: reproducibility, bad input, interruption (root, minutes)
-	$(PYTHON) -m pytest -m build tests/build
+	$(PYTHON) -m pytest -m "build and not long" tests/build
 
 .PHONY: test-vm
 test-vm: setup  ## the image in QEMU (minutes)
-	$(PYTHON) -m pytest -m vm tests/vm
+	$(PYTHON) -m pytest -m "vm and not long" tests/vm
+
+.PHONY: test-long
+test-long: setup  ## what `make test` leaves out: copies by Docker, GPU containers (half an hour)
+	$(PYTHON) -m pytest -m "long" tests/build tests/vm
 
 .PHONY: test-gpu
 test-gpu: setup  ## a real GPU: asks its driver, and records the answers as a fixture

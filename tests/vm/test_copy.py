@@ -18,7 +18,7 @@ from tests.build.command import Place, copy_project
 from tests.vm.conftest import FOLDER, ROOT, Image
 from tests.vm.test_serving import container, sudo, wait_serving
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.vm, pytest.mark.long, pytest.mark.timeout(1800)]
 
 NODE_SEED = "#cloud-config\nhostname: gpu-07\ninference:\n  model: org/toy\n"
 PROFILE = """\

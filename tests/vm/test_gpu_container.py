@@ -17,7 +17,7 @@ import pytest
 from builder.vm.session import VmNode, VmSize
 from imgnode.serve.command import SLICE
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.vm, pytest.mark.long, pytest.mark.timeout(2400)]
 
 NODE_PROFILE = "cpu"
 NODE_SIZE = VmSize(cpus=9, memory_mib=3072)  # a ninth processor: two bytes of a mask
