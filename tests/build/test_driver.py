@@ -15,6 +15,7 @@ import pytest
 from builder.core.cache import Cache
 from builder.core.context import Context
 from builder.core.errors import UserError
+from builder.core.files import link_or_copy
 from builder.core.hashing import sha256_file
 from builder.core.paths import Project
 from builder.core.process import Runner
@@ -241,10 +242,13 @@ def test_modules_are_signed_with_the_sites_key(gpu: Gpu, tmp_path: Path) -> None
 
 
 def test_compiled_again_they_are_the_same_bytes(gpu: Gpu, tmp_path: Path) -> None:
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other/debs").symlink_to(CACHE / "debs")
+    (tmp_path / "other/debs").mkdir(parents=True)
+    for package in gpu.lock.tree("driver"):
+        name = f"{package.sha256}.deb"
+        link_or_copy(Runner(), CACHE / "debs" / name, tmp_path / "other/debs" / name)
     first, _ = build_modules(context(gpu.place, CACHE), tools(), gpu.lock)
     second, _ = build_modules(context(gpu.place, tmp_path / "other"), tools(), gpu.lock)
+    assert first != second
     digests = [
         {path.name: sha256_file(path) for path in (made / "modules").iterdir()}
         for made in (first, second)
