@@ -30,7 +30,7 @@ from builder.model.artifacts import Identity, Manifest
 from builder.model.lock import Lock
 from builder.model.spec import Spec
 from builder.rootfs.base import build_base
-from builder.rootfs.releasekeys import release_key_files
+from builder.rootfs.releasekeys import check_release_keys, release_key_files
 from builder.rootfs.seal import build_root
 from builder.tools.tree import build_tools
 
@@ -88,6 +88,7 @@ def build_image(
     Raises UserError for everything the user or the build host can mend.
     """
     _check_out(out)
+    check_release_keys(context, spec.site)
     enter_private_mounts(context.runner)
     context.cache.sweep()
     check_lock(context, spec, lock)

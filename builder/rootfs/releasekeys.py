@@ -28,24 +28,36 @@ def release_key_files(sites: Path, site: Site) -> list[Path]:
     return found
 
 
-def lay_release_keys(context: Context, site: Site, root: Path) -> None:
-    """Put the site's release keys into the root, where it has any.
+def check_release_keys(context: Context, site: Site) -> None:
+    """Look at the site's release keys before anything is built.
 
     Raises UserError for a file that is no keyring, holds a secret key, a key that has expired,
     or others than are pinned.
     """
-    files = release_key_files(context.project.sites, site)
-    if not files:
-        return
-    need_programs("gpg", "bwrap")
+    with context.cache.workspace("release-keys") as work:
+        _write_keyring(context, site, work / KEYRING.name)
+
+
+def lay_release_keys(context: Context, site: Site, root: Path) -> None:
+    """Put the site's release keys into the root, where it has any; raises as the check does."""
     target = root / KEYRING
     target.parent.mkdir(exist_ok=True)
-    for number, (keys, path) in enumerate(zip(site.release_keys, files, strict=True)):
-        _check(context, f"site: release_keys[{number}]", keys, path, target)
+    if not _write_keyring(context, site, target):
+        return
     target.chmod(0o644)
     link = root / _SYSTEMD
     link.unlink(missing_ok=True)
     link.symlink_to(Path("/", KEYRING))
+
+
+def _write_keyring(context: Context, site: Site, target: Path) -> bool:
+    """Write all keys of the site to one keyring; tell whether there are any."""
+    files = release_key_files(context.project.sites, site)
+    if files:
+        need_programs("gpg", "bwrap")
+    for number, (keys, path) in enumerate(zip(site.release_keys, files, strict=True)):
+        _check(context, f"site: release_keys[{number}]", keys, path, target)
+    return bool(files)
 
 
 def _check(context: Context, where: str, keys: ReleaseKeys, path: Path, target: Path) -> None:
