@@ -76,16 +76,16 @@ def test_no_login_waits_for_it(up: VmNode) -> None:
 def test_ill_hardware_is_quarantined_until_it_is_mended(up: VmNode) -> None:
     """A /var that the initrd would have called volatile, judged on the running node."""
     up.ssh.run("echo 'no partition of type var' | sudo tee /run/imgnode/var-degraded")
-    assert up.ssh.run("sudo imgnode gate run").rc == 0
+    assert up.ssh.run("sudo imgnode gate run", 300).rc == 0
     assert verdict(up)["now"]["class"] == "hardware"
     assert up.ssh.run("cat /run/imgnode/quarantine").stdout.startswith("/var is VOLATILE")
     up.ssh.run("sudo systemctl start vllm.service")
     assert up.ssh.run("systemctl show vllm.service -P ConditionResult").stdout.strip() == "no"
     assert 'imgnode_gate_verdict{class="hardware"} 1' in metric(up)
     assert "quarantine: the image is kept" in up.ssh.run("cat /run/motd.d/imgnode-gate").stdout
-    up.machine.wait_for("gate: hardware: /var is VOLATILE", 30)  # above the login prompt
+    up.machine.wait_for("gate: hardware: /var is VOLATILE", 120)  # above the login prompt
     up.ssh.run("sudo rm /run/imgnode/var-degraded")
-    assert up.ssh.run("sudo imgnode gate run").rc == 0
+    assert up.ssh.run("sudo imgnode gate run", 300).rc == 0
     assert verdict(up)["now"]["class"] == "ok"
     assert up.ssh.run("ls /run/imgnode/quarantine /run/motd.d/imgnode-gate").stdout == ""
 
