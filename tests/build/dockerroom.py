@@ -42,7 +42,7 @@ _UNFIT: dict[str, Facts] = {
 
 def main(chroot: Path, image: Path, store: Path, scenario: str) -> None:
     """Enter the room: its tree, the image's folder, an empty folder for Docker's store."""
-    config = Path("overlays/container/etc/docker/daemon.json").read_text()
+    config = Path("tests/golden/overlays/etc/docker/daemon.json").read_text()
     payload = parse_payload(json.loads((image / "manifest.json").read_text())["payload"])
     _furnish(chroot, image, store, payload)
     _enter(chroot)
