@@ -212,7 +212,7 @@ def test_a_power_cut_while_the_slot_is_written_and_the_next_update(
 ) -> None:
     versions.release(FIFTH)
     say(up, "sudo imgnode update stage")
-    up.ssh.run("sudo systemd-run --quiet --collect imgnode update apply", COMMAND_S)
+    say(up, "sudo systemctl start --no-block imgnode-update.service")
     say(up, "until pgrep -x systemd-import >/dev/null; do sleep 0.2; done")
     up.machine.power_cut()
     since = up.machine.start()

@@ -54,5 +54,6 @@ def make_versions(checkout: Path, top: Path, cache: Path) -> Versions:
     shutil.copyfile(public, place.project / "config/sites/release.gpg")
     site = place.project / "config/sites/debian.yaml"
     more = f"releases: http://{SERVER}\nrelease_keys: [{{keyring: release.gpg}}]\n"
+    more += "updates: {apply: write}\n"
     site.write_text(site.read_text() + more)
     return Versions(place, cache)
