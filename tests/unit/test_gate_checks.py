@@ -172,6 +172,7 @@ class Systemd:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.job = ""
+        self.goal = "multi-user.target"
         self.jobs: list[str] = []
         self.failed: Mapping[str, str] = {}
         monkeypatch.setattr(systemd, "run", self._run)
@@ -184,7 +185,8 @@ class Systemd:
             rows = [f"{one} loaded failed failed What it is" for one in self.failed]
             return Finished(0, "\n".join(rows), "")
         if argv[2] == "--property=Job":
-            return Finished(0, f"Job={self.job}\n", "")
+            job = self.job if argv[-1] == self.goal else "0"
+            return Finished(0, f"Job={job}\n", "")
         return Finished(0, f"FragmentPath={self.failed[argv[-1]]}\n", "")
 
 
@@ -245,6 +247,13 @@ def test_a_system_that_does_not_come_up(
     assert (waiting.late.whose, waiting.free) == (late, free)
     assert "imgnode-gate" not in waiting.text
     assert "sleeping" not in waiting.text
+
+
+def test_what_the_seed_runs_last_is_waited_for(root: Path, manager: Systemd) -> None:
+    manager.job, manager.goal, manager.jobs = "17", "cloud-init.target", ["cloud-final.service"]
+    waiting = UnitsCheck(root).look().waiting
+    assert waiting is not None
+    assert waiting.late.fact.startswith("cloud-init.target is not reached")
 
 
 def test_systemd_that_does_not_answer_is_an_error(

@@ -155,6 +155,16 @@ def test_a_last_good_config_that_fails_too_is_the_images(stage: Stage) -> None:
     assert decided(stage.failed("container", 3, PROVEN))[0] == IMAGE
 
 
+def test_a_fault_of_the_wanted_config_is_not_laid_on_the_last_good_one(stage: Stage) -> None:
+    prove(stage, PROVEN, "x_1")
+    waits(stage.failed("docker", 2))
+    stage.reporter(PROVEN).loading("loading org/proven")
+    look = stage.check.look()
+    assert waits(look)[1] == EXTERNAL
+    assert look.waiting is not None
+    assert look.waiting.late.fact.startswith("timeout: no token came; ")
+
+
 def test_a_mirror_that_is_down_is_nobodys_fault_here(stage: Stage) -> None:
     prove(stage, PROVEN, "x_0")
     stage.reporter(PROVEN, "fetch").serving("serving org/proven", 9.0)

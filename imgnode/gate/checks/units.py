@@ -9,7 +9,8 @@ from imgnode.gate import systemd
 from imgnode.gate.attribution import UNITS
 from imgnode.gate.finding import CONFIG, IMAGE, Finding, Look, Waiting
 
-_GOAL = "multi-user.target"
+# cloud-init's last stage, with the seed's runcmd, comes after multi-user.target.
+_GOALS = ("multi-user.target", "cloud-init.target")
 _FETCHING = "imgnode-layers.service"
 # Other checks judge these by what they do, or they are ourselves.
 _OTHERS = frozenset(
@@ -46,17 +47,18 @@ class UnitsCheck:
 
     def look(self) -> Look:
         """Look once; while layers are being fetched, that is what is waited for."""
-        if systemd.has_job(systemd.properties(_GOAL, "Job")):
-            return Look(waiting=self._waiting())
+        for goal in _GOALS:
+            if systemd.has_job(systemd.properties(goal, "Job")):
+                return Look(waiting=self._waiting(goal))
         failed = [one for one in systemd.failed_units() if one not in _OTHERS]
         return Look(tuple(self._failed(one) for one in failed))
 
-    def _waiting(self) -> Waiting:
+    def _waiting(self, goal: str) -> Waiting:
         """Say what is waited for; the seed's own commands may hang without the image's fault."""
         jobs = [one for one in systemd.running_jobs() if one not in _NOT_WAITED_FOR]
         named = ", ".join(jobs[:_SHOWN]) or "nothing"
         whose = CONFIG if jobs and _SEED_S.issuperset(jobs) else IMAGE
-        fact = f"{_GOAL} is not reached after {self.limit_s:g} s; still starting: {named}"
+        fact = f"{goal} is not reached after {self.limit_s:g} s; still starting: {named}"
         late = Finding(UNITS, whose, fact, "systemctl list-jobs")
         return Waiting(f"starting {named}", late, free=_FETCHING in jobs)
 
