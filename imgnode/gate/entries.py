@@ -1,16 +1,12 @@
-"""Boot entries with their counters, as systemd-boot(7) and systemd-bless-boot(8) name them."""
+"""How the entry that booted stands, and which others there are."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from imgnode.bootentries import entries
 from imgnode.identity import read_entry
-
-_ESP = Path("boot")
-_FOLDER = _ESP / "EFI/Linux"
-_NAME = re.compile(r"(?P<stem>[^+/]+)(\+(?P<left>\d+)(-\d+)?)?\.efi")
 
 
 @dataclass(frozen=True)
@@ -29,11 +25,10 @@ def read_trial(root: Path = Path("/")) -> Trial:
     entry = read_entry(root)
     mine = Path(entry.replace("\\", "/")).name if entry else ""
     try:
-        names = sorted(path.name for path in (root / _FOLDER).iterdir())
+        found = entries(root)
     except OSError:
-        names = []
-    found = {name: match for name in names if (match := _NAME.fullmatch(name))}
-    left = found[mine]["left"] if mine in found else None
+        found = ()
+    left = next((one.left for one in found if one.path.name == mine), None)
     stem = mine.partition("+")[0]
-    others = [name for name, one in found.items() if one["left"] != "0" and one["stem"] != stem]
-    return Trial(None if left is None else int(left), tuple(others))
+    others = [one.path.name for one in found if one.bootable and one.stem != stem]
+    return Trial(left, tuple(others))

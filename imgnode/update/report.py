@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from imgnode import metrics
+from imgnode.bootentries import entries
 from imgnode.files import write_atomic
 from imgnode.serve.facts import read_json
 from imgnode.update import state as remembered
 from imgnode.update.channel import Channel
 from imgnode.update.facts import Facts
 from imgnode.update.refused import KINDS, Refused
-from imgnode.update.slots import entries, find_slots
+from imgnode.update.slots import find_slots
 from imgnode.update.stage import staged
 
 FILE = Path("run/imgnode/update.json")

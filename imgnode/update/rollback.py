@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from imgnode import process
+from imgnode.bootentries import ENTRIES, Entry, entries, entry_of
 from imgnode.update import state as remembered
 from imgnode.update.facts import Facts
 from imgnode.update.refused import WRITE, Refused
-from imgnode.update.slots import ENTRIES, Entry, entries, entry_of, other_slot
+from imgnode.update.slots import other_slot
 
 _SYNC_S = 60
 

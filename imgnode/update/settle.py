@@ -6,9 +6,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from imgnode.bootentries import entry_of
 from imgnode.update import state as remembered
 from imgnode.update.facts import Facts
-from imgnode.update.slots import entry_of
 from imgnode.update.state import State
 
 _LEFT_BEHIND = "it was started three times and did not become good"

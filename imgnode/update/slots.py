@@ -1,22 +1,19 @@
-"""The two slots of this node's disk and the boot entries on its ESP."""
+"""The two slots of this node's disk."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from imgnode import process
 from imgnode.update.refused import WRITE, Refused
 
-ENTRIES = Path("boot/EFI/Linux")
 _COMMAND_S = 30
 # UAPI.2, Discoverable Partitions Specification, x86-64.
 _ROOT = "4f68bce3-e8cd-4db1-96e7-fbcaf984b709"
 _VERITY = "2c7357ed-ebd2-46d9-aec1-23d437ec2bf5"
-_COUNTED = re.compile(r"(?P<stem>[^+/]+)(\+(?P<left>\d+)(-(?P<done>\d+))?)?\.efi")
 
 
 @dataclass(frozen=True)
@@ -28,20 +25,6 @@ class Slot:
     root_bytes: int
     verity: Path
     verity_bytes: int
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A UKI on the ESP; `left` tries are left, None for a version that is good."""
-
-    path: Path
-    stem: str
-    left: int | None
-
-    @property
-    def bootable(self) -> bool:
-        """Whether the boot loader still starts it by itself."""
-        return self.left != 0
 
 
 def find_slots(root: Path = Path("/")) -> tuple[Slot, ...]:
@@ -81,19 +64,3 @@ def other_slot(stem: str, root: Path = Path("/")) -> Slot:
     if len(others) != 1:
         raise Refused(WRITE, f"not exactly one slot is labelled {stem}", "lsblk -o +PARTLABEL")
     return others[0]
-
-
-def entries(root: Path = Path("/")) -> tuple[Entry, ...]:
-    """Return the boot entries on the ESP, sorted by name. Raises OSError."""
-    found = []
-    for path in sorted((root / ENTRIES).iterdir()):
-        match = _COUNTED.fullmatch(path.name)
-        if match and not path.name.startswith("."):
-            left = match["left"]
-            found.append(Entry(path, match["stem"], None if left is None else int(left)))
-    return tuple(found)
-
-
-def entry_of(stem: str, root: Path = Path("/")) -> Entry | None:
-    """Return the boot entry of a version. Raises OSError."""
-    return next((entry for entry in entries(root) if entry.stem == stem), None)

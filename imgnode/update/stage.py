@@ -12,6 +12,7 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from imgnode.bootentries import entry_of
 from imgnode.files import flush_folder, write_atomic
 from imgnode.layers import versions
 from imgnode.layers.fetch import fetch as fetch_layer
@@ -24,7 +25,7 @@ from imgnode.update.facts import Facts
 from imgnode.update.offer import Offer
 from imgnode.update.recipe import Recipe
 from imgnode.update.refused import DAMAGED, FETCH, SPACE, TOO_LARGE, Refused
-from imgnode.update.slots import entry_of, other_slot
+from imgnode.update.slots import other_slot
 from imgnode.update.state import FOLDER
 
 STAGE = FOLDER / "stage"

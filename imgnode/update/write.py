@@ -10,11 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from imgnode import process
+from imgnode.bootentries import ENTRIES, entry_of
 from imgnode.update import state as remembered
 from imgnode.update.facts import Facts
 from imgnode.update.rebuild import sha256
 from imgnode.update.refused import BUSY, DAMAGED, WRITE, Refused
-from imgnode.update.slots import ENTRIES, entry_of, other_slot
+from imgnode.update.slots import other_slot
 from imgnode.update.stage import Staged, clear
 from imgnode.update.state import Applied
 
