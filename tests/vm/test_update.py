@@ -35,27 +35,12 @@ WantedBy=multi-user.target
 
 @pytest.fixture(scope="module")
 def versions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Versions]:
-    """Build all versions; only the first is released."""
+    """Build three versions that differ in a message; only the first is released."""
     made = make_versions(ROOT, tmp_path_factory.mktemp("versions"), FOLDER.parent)
-    place = made.place
     try:
-        made.build(FIRST)
-        place.write("overlays/base/etc/motd", "the second version\n")
-        made.build(SECOND)
-        unit = place.write("overlays/base/usr/lib/systemd/system/broken.service", BROKEN_UNIT)
-        preset = place.project / "units/system-preset/00-broken.preset"
-        preset.write_text("enable broken.service\n")
-        made.build(BROKEN)
-        unit.unlink()
-        preset.unlink()
-        profile = place.project / "config/profiles/bare.yaml"
-        text = profile.read_text()
-        panics = "kernel:\n  cmdline: [console=ttyS0, panic=10, rdinit=/nowhere]\n"
-        profile.write_text(text.replace("kernel:\n", panics, 1))
-        made.build(PANIC)
-        profile.write_text(text)
-        place.write("overlays/base/etc/motd", "the fifth version\n")
-        made.build(FIFTH)
+        for version, text in ((FIRST, "the first"), (SECOND, "the second"), (FIFTH, "the fifth")):
+            made.place.write("overlays/base/etc/motd", f"{text} version\n")
+            made.build(version)
         made.release(FIRST)
         yield made
     finally:
@@ -186,9 +171,16 @@ def test_an_old_channel_file_is_not_believed(up: VmNode, versions: Versions) -> 
     path.write_bytes(newer)
 
 
+@pytest.mark.long
 def test_a_version_with_a_broken_unit_goes_back_without_a_hand(
     up: VmNode, versions: Versions
 ) -> None:
+    place = versions.place
+    unit = place.write("overlays/base/usr/lib/systemd/system/broken.service", BROKEN_UNIT)
+    preset = place.write("units/system-preset/00-broken.preset", "enable broken.service\n")
+    versions.build(BROKEN)
+    unit.unlink()
+    preset.unlink()
     versions.release(BROKEN)
     reboots_into(up, "imgnode update apply --reboot", FIRST)
     assert slots(up) == {FIRST: None, BROKEN: 0}
@@ -196,9 +188,16 @@ def test_a_version_with_a_broken_unit_goes_back_without_a_hand(
     assert "failed-here" in refused(up, "sudo imgnode update apply")
 
 
+@pytest.mark.long
 def test_a_version_whose_kernel_panics_goes_back_without_a_hand(
     up: VmNode, versions: Versions
 ) -> None:
+    profile = versions.place.project / "config/profiles/bare.yaml"
+    text = profile.read_text()
+    panics = "kernel:\n  cmdline: [console=ttyS0, panic=10, rdinit=/nowhere]\n"
+    profile.write_text(text.replace("kernel:\n", panics, 1))
+    versions.build(PANIC)
+    profile.write_text(text)
     versions.release(PANIC)
     since = up.machine.serial.position()
     reboots_into(up, "imgnode update apply --reboot", FIRST)
