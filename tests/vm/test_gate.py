@@ -124,7 +124,9 @@ def test_a_version_at_fault_is_given_up_after_three_tries(
     since = up.machine.start()
     for left in ("tries left: 2", "tries left: 1", "no try is left, back to"):
         text = f"gate: rebooting in 10 s: {left}"
-        since = up.machine.wait_for(text, BOOT_S, since=since).end
+        told_at = up.machine.wait_for(text, BOOT_S, since=since).end
+        # The verdict is printed above a new login prompt, too: wait for the next boot itself.
+        since = up.machine.wait_for("EFI stub: Loaded initrd", BOOT_S, since=told_at).end
     up.machine.wait_for("login:", BOOT_S, since=since)
     wait_settled(up)
     good = [name for name in esp(up) if "99999999" not in name]
