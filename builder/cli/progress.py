@@ -62,7 +62,7 @@ def _line(event: Event) -> str:
     match event:
         case StageStarted(stage):
             return f"{stage:<8} …"
-        case StageEnded(stage, outcome, seconds, size):
+        case StageEnded(stage, outcome, seconds, size, _):
             return f"{stage:<8} {_MARKS[outcome]:<7} {seconds:6.1f} s  {decimal(size):>9}"
         case Note("debug", text):
             return f"+ {text}"
@@ -85,7 +85,7 @@ class _View:
             match event:
                 case StageStarted(stage):
                     self._running[stage] = time.monotonic()
-                case StageEnded(stage, _, _, _):
+                case StageEnded(stage=stage):
                     self._running.pop(stage, None)
                     self._done.append(event)
                 case Note(level, _) if level != "debug":
@@ -106,9 +106,9 @@ class _View:
 
 def _style(event: Event) -> str:
     match event:
-        case StageEnded(_, "failed", _, _):
+        case StageEnded(outcome="failed"):
             return "bold red"
-        case StageEnded(_, "cached", _, _):
+        case StageEnded(outcome="cached"):
             return "dim"
         case Note("warning", _):
             return "yellow"

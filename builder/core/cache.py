@@ -72,15 +72,20 @@ class Cache:
         final = self.root / "stages" / stage.name / stage.key
         started = time.monotonic()
         self.emit(StageStarted(stage.name))
+
+        def ended(outcome: Outcome, size: int) -> None:
+            seconds = time.monotonic() - started
+            self.emit(StageEnded(stage.name, outcome, seconds, size, stage.key))
+
         lock = _open_lock(self._lock_file(final))
         try:
             outcome = self._provide(final, lock, make)
         except BaseException:
             lock.close()
-            self.emit(StageEnded(stage.name, "failed", time.monotonic() - started, 0))
+            ended("failed", 0)
             raise
         self._held.append(lock)
-        self.emit(StageEnded(stage.name, outcome, time.monotonic() - started, _bytes(final)))
+        ended(outcome, _bytes(final))
         return final
 
     @contextlib.contextmanager

@@ -17,12 +17,13 @@ class StageStarted:
 
 @dataclass(frozen=True)
 class StageEnded:
-    """A stage is over: how, after how long, and how many bytes its result holds."""
+    """A stage is over: how, after how long, how many bytes its result holds, under which key."""
 
     stage: str
     outcome: Outcome
     seconds: float
     bytes: int
+    key: str
 
 
 @dataclass(frozen=True)

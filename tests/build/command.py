@@ -38,6 +38,11 @@ class Result:
         """Assert that the command ended well."""
         assert self.code == 0, f"exit code {self.code}\n{self.out}\n{self.err}"
 
+    def keys(self) -> dict[str, str]:
+        """Return the cache key of each stage that a build with `--json` told."""
+        events = [json.loads(line) for line in self.out.splitlines()]
+        return {one["stage"]: one["key"] for one in events if one["event"] == "StageEnded"}
+
 
 @dataclass
 class Running:

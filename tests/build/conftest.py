@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,14 +42,23 @@ class Warm:
 
     place: Place
     cache: Path
+    keys: Mapping[str, str]  # of each stage: other tests fill the same cache
 
     @property
     def lock(self) -> Lock:
         return Lock.model_validate_json(self.place.lock_file("bare").read_text())
 
-    def newest(self, stage: str) -> Path:
+    @classmethod
+    def build(cls, place: Place, profile: str) -> Warm:
+        """Build a profile of `place` with the checkout's own cache (cold: minutes)."""
+        cache = CHECKOUT / ".cache" / "imgbuild"
+        result = place.build(profile, "--json", env={"IMGBUILD_CACHE": str(cache)})
+        result.done()
+        return cls(place, cache, result.keys())
+
+    def result(self, stage: str) -> Path:
         """Return the result of a stage that the build has made or used."""
-        return max((self.cache / "stages" / stage).iterdir(), key=lambda path: path.stat().st_mtime)
+        return self.cache / "stages" / stage / self.keys[stage]
 
     def fill(self, cache: Path, stages: Iterable[str] = STAGES) -> None:
         """Give another cache the packages and results of some stages, as hard links.
@@ -62,7 +71,7 @@ class Warm:
             _link(self.cache / "debs" / name, cache / "debs" / name)
         for stage in stages:
             (cache / "stages" / stage).mkdir(parents=True)
-            _link(self.newest(stage), cache / "stages" / stage)
+            _link(self.result(stage), cache / "stages" / stage)
 
 
 def _link(source: Path, target: Path) -> None:
@@ -73,23 +82,19 @@ def _link(source: Path, target: Path) -> None:
 
 @pytest.fixture(scope="session")
 def warm(tmp_path_factory: pytest.TempPathFactory) -> Warm:
-    """Build profile bare with the checkout's own cache (cold: a minute; warm: seconds)."""
+    """Build profile bare."""
     place = Place(tmp_path_factory.mktemp("warm"))
     copy_project(CHECKOUT, place.project, link=False)
-    cache = CHECKOUT / ".cache" / "imgbuild"
-    place.build(env={"IMGBUILD_CACHE": str(cache)}).done()
-    return Warm(place, cache)
+    return Warm.build(place, "bare")
 
 
 @pytest.fixture(scope="session")
 def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
-    """Build profile boxed with the checkout's own cache."""
+    """Build profile boxed."""
     place = Place(tmp_path_factory.mktemp("box"))
     copy_project(CHECKOUT, place.project, link=False)
     add_box(place)
-    cache = CHECKOUT / ".cache" / "imgbuild"
-    place.build("boxed", env={"IMGBUILD_CACHE": str(cache)}).done()
-    yield Warm(place, cache)
+    yield Warm.build(place, "boxed")
     shutil.rmtree(place.top, ignore_errors=True)
 
 

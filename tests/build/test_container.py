@@ -59,7 +59,7 @@ def test_another_cache_and_path_give_the_same_bytes(box: Warm, tmp_path: Path) -
     (other.cache / "debs").mkdir(parents=True)
     (other.cache / "stages").mkdir()
     shutil.copytree(box.cache / "debs", other.cache / "debs", dirs_exist_ok=True)
-    tools = max((box.cache / "stages/tools").iterdir(), key=lambda path: path.stat().st_mtime)
+    tools = box.result("tools")
     (other.cache / "stages/tools").symlink_to(tools.parent)
     odd = {"TZ": "Pacific/Auckland", "PYTHONHASHSEED": "7", "LC_ALL": "tr_TR.UTF-8"}
     other.build("boxed", env=odd).done()
@@ -107,7 +107,7 @@ def test_without_container_the_disk_leaves_the_layers_out(box: Warm, again: Plac
 
 def archive(box: Warm, target: Path) -> None:
     """Write the box as an OCI archive."""
-    tools = max((box.cache / "stages/tools").iterdir(), key=lambda path: path.stat().st_mtime)
+    tools = box.result("tools")
     container = manifest(box.place.out).payload.container
     assert container is not None
     for layout in (box.cache / "stages/container-oci").iterdir():

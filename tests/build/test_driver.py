@@ -50,6 +50,7 @@ class Gpu:
 
     place: Place
     root: Path
+    tools_key: str
 
     @property
     def manifest(self) -> Manifest:
@@ -68,6 +69,10 @@ class Gpu:
     def spec(self) -> Spec:
         return resolve(Project(self.place.project), NAME, "debian")
 
+    @property
+    def tools(self) -> Sandbox:
+        return Sandbox(CACHE / "stages/tools" / self.tools_key / "tree", Runner())
+
     def inside(self, *words: str) -> str:
         """Run a program of the image in its root; return what it prints."""
         argv = ["bwrap", "--ro-bind", str(self.root), "/", "--proc", "/proc", "--dev", "/dev", "--"]
@@ -82,12 +87,13 @@ def gpu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gpu]:
     place = Place(tmp_path_factory.mktemp("gpu"))
     copy_project(CHECKOUT, place.project, link=False)
     add_gpu_os(place)
-    build(place).done()
+    made = build(place, "--json")
+    made.done()
     point = place.top / "mounted"
     point.mkdir()
     subprocess.run(["mount", "-o", "loop,ro", place.out / "root.erofs", point], check=True)
     try:
-        yield Gpu(place, point)
+        yield Gpu(place, point, made.keys()["tools"])
     finally:
         subprocess.run(["umount", "--lazy", point], check=True)
         shutil.rmtree(place.top, ignore_errors=True)
@@ -103,11 +109,6 @@ def again(tmp_path: Path, gpu: Gpu) -> Place:
 
 def build(place: Place, *words: str) -> Result:
     return place.build(NAME, *words, env={"IMGBUILD_CACHE": str(CACHE)})
-
-
-def tools() -> Sandbox:
-    newest = max((CACHE / "stages/tools").iterdir(), key=lambda path: path.stat().st_mtime)
-    return Sandbox(newest / "tree", Runner())
 
 
 def context(place: Place, cache: Path) -> Context:
@@ -226,11 +227,11 @@ def test_modules_are_signed_with_the_sites_key(gpu: Gpu, tmp_path: Path) -> None
         check=True, capture_output=True,
     )  # fmt: skip
     where = context(gpu.place, CACHE)
-    made, stage = build_modules(where, tools(), gpu.lock)
+    made, stage = build_modules(where, gpu.tools, gpu.lock)
     pair = ModuleKey(key=str(key), certificate=str(certificate))
     release = locked_release(gpu.lock)
     own = context(gpu.place, tmp_path / "cache")
-    tree, _, facts = build_tree(own, tools(), made, stage, release, "proprietary", pair)
+    tree, _, facts = build_tree(own, gpu.tools, made, stage, release, "proprietary", pair)
     assert {module.signer for module in facts.modules} == {"modules of a site"}
     for path in tree.rglob("*.ko"):
         assert path.read_bytes().endswith(b"~Module signature appended~\n")
@@ -238,7 +239,7 @@ def test_modules_are_signed_with_the_sites_key(gpu: Gpu, tmp_path: Path) -> None
         assert path.read_bytes().startswith(plain)
     key.write_text("no key")
     with pytest.raises(UserError, match="does not sign"):
-        build_tree(own, tools(), made, stage, release, "proprietary", pair)
+        build_tree(own, gpu.tools, made, stage, release, "proprietary", pair)
 
 
 def test_compiled_again_they_are_the_same_bytes(gpu: Gpu, tmp_path: Path) -> None:
@@ -246,8 +247,8 @@ def test_compiled_again_they_are_the_same_bytes(gpu: Gpu, tmp_path: Path) -> Non
     for package in gpu.lock.tree("driver"):
         name = f"{package.sha256}.deb"
         link_or_copy(Runner(), CACHE / "debs" / name, tmp_path / "other/debs" / name)
-    first, _ = build_modules(context(gpu.place, CACHE), tools(), gpu.lock)
-    second, _ = build_modules(context(gpu.place, tmp_path / "other"), tools(), gpu.lock)
+    first, _ = build_modules(context(gpu.place, CACHE), gpu.tools, gpu.lock)
+    second, _ = build_modules(context(gpu.place, tmp_path / "other"), gpu.tools, gpu.lock)
     assert first != second
     digests = [
         {path.name: sha256_file(path) for path in (made / "modules").iterdir()}

@@ -74,6 +74,7 @@ def test_a_miss_makes_and_a_hit_does_not(tmp_path: Path, code: Path) -> None:
     assert events[0] == StageStarted("root")
     ends = [event for event in events if isinstance(event, StageEnded)]
     assert ends[0].bytes == ends[1].bytes > 0
+    assert ends[0].key == ends[1].key == first.name
     assert work(tmp_path) == []
 
 

@@ -18,9 +18,9 @@ EVENTS: list[Event] = [
     COMMAND,
     Note("warning", "mirror is newer"),
     Note("info", "two\nlines \u2026"),
-    StageEnded("root", "built", 12.34, 151_224_320),
-    StageEnded("base", "cached", 0.0, 0),
-    StageEnded("image", "failed", 1.0, 0),
+    StageEnded("root", "built", 12.34, 151_224_320, "k1"),
+    StageEnded("base", "cached", 0.0, 0, "k1"),
+    StageEnded("image", "failed", 1.0, 0, "k1"),
 ]
 
 
@@ -67,6 +67,7 @@ def test_machines_get_one_json_object_a_line_and_nothing_else(
         "outcome": "built",
         "seconds": 12.34,
         "bytes": 151_224_320,
+        "key": "k1",
     }
     assert len(told) == len(EVENTS) - 1
 
@@ -83,7 +84,7 @@ def test_a_line_is_written_at_once(monkeypatch: pytest.MonkeyPatch, as_json: boo
     pieces: list[str] = []
     monkeypatch.setattr(sys, "stdout" if as_json else "stderr", Pieces())
     with sink(as_json=as_json, debug=False) as emit:
-        emit(StageEnded("root", "built", 1.0, 0))
+        emit(StageEnded("root", "built", 1.0, 0, "k1"))
         emit(Note("info", "text"))
     assert len(pieces) == 2
     assert all(piece.endswith("\n") for piece in pieces)
@@ -117,6 +118,6 @@ def test_the_live_list_follows_the_stages() -> None:
     view = _View()
     view.take(StageStarted("root"))
     view.take(StageStarted("initrd"))
-    view.take(StageEnded("root", "built", 1.0, 0))
+    view.take(StageEnded("root", "built", 1.0, 0, "k1"))
     assert list(view._running) == ["initrd"]
-    assert view._done == [StageEnded("root", "built", 1.0, 0)]
+    assert view._done == [StageEnded("root", "built", 1.0, 0, "k1")]
