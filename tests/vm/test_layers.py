@@ -18,7 +18,7 @@ from builder.vm.qemu import Accel, HostService
 from builder.vm.session import VmNode, VmSize, start_node
 from imgnode.payload import ContainerImage, LayerFile, Payload, parse_payload
 from tests.build.command import Place, copy_project
-from tests.vm.conftest import BOOT_S, FOLDER, ROOT, SEED, Image, wait_settled
+from tests.vm.conftest import BOOT_S, FOLDER, ROOT, SEED, Image, built, wait_settled
 from tests.vm.releases import Releases
 from tests.vm.test_damage import slot
 
@@ -37,7 +37,8 @@ OTHER, GONE = "imgbuild-cpu_2099", "imgbuild-cpu_2001"  # in slot B, and in none
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
-    """Build profile cpu for a site with a release server, with the checkout's cache and locks."""
+    """Build profile cpu for a site with a release server, with the checkout's cache and lock."""
+    built("cpu")
     place = Place(tmp_path_factory.mktemp("released"))
     copy_project(ROOT, place.project, link=True)
     site = place.project / "config/sites/debian.yaml"
