@@ -128,7 +128,10 @@ def container(room: Room) -> ContainerImage:
     return found
 
 
-@pytest.mark.parametrize("room", OTHERS, indirect=True)
+NEWER = [pytest.param(suite, marks=pytest.mark.long) for suite in OTHERS if suite != "bookworm"]
+
+
+@pytest.mark.parametrize("room", ["bookworm", *NEWER], indirect=True)
 def test_a_suites_docker_takes_the_seeded_store(room: Room) -> None:
     seen, image = room.play("seeded"), container(room)
     assert seen["listed"] == [f"sha256:{image.image_id}", f"{image.repository}:{image.tag}"]
@@ -144,7 +147,11 @@ def test_a_suites_docker_takes_the_seeded_store(room: Room) -> None:
 
 @pytest.mark.parametrize(
     ("room", "store"),
-    [("bookworm", "vfs"), ("trixie", "vfs"), ("sid", "containerd")],
+    [
+        ("bookworm", "vfs"),
+        pytest.param("trixie", "vfs", marks=pytest.mark.long),
+        pytest.param("sid", "containerd", marks=pytest.mark.long),
+    ],
     indirect=["room"],
 )
 def test_a_docker_with_another_store_loads_a_copy(room: Room, store: str) -> None:

@@ -242,6 +242,7 @@ def test_modules_are_signed_with_the_sites_key(gpu: Gpu, tmp_path: Path) -> None
         build_tree(own, gpu.tools, made, stage, release, "proprietary", pair)
 
 
+@pytest.mark.long
 def test_compiled_again_they_are_the_same_bytes(gpu: Gpu, tmp_path: Path) -> None:
     (tmp_path / "other/debs").mkdir(parents=True)
     for package in gpu.lock.tree("driver"):

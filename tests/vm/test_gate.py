@@ -113,16 +113,17 @@ def test_a_unit_of_the_seed_that_fails_is_the_seeds_matter(up: VmNode, runner: R
     assert now["tries"] is None
 
 
-def test_a_version_at_fault_is_given_up_after_three_tries(
-    up: VmNode, runner: Runner, image: Image
+@pytest.mark.parametrize("tries", [1, pytest.param(3, marks=pytest.mark.long)])
+def test_a_version_at_fault_is_given_up_when_no_try_is_left(
+    up: VmNode, runner: Runner, image: Image, tries: int
 ) -> None:
     """The same root once more as version 99999999, with one more unit to start."""
     up.machine.poweroff(BOOT_S)
     write_seed(runner, up.disk, seed_files(NODE_SEED, up.key))
     image_id = json.loads((image.folder / "manifest.json").read_text())["image_id"]
-    install_faulty_second_version(runner, up.disk, image, image_id)
+    install_faulty_second_version(runner, up.disk, image, image_id, tries)
     since = up.machine.start()
-    for left in ("tries left: 2", "tries left: 1", "no try is left, back to"):
+    for left in ("tries left: 2", "tries left: 1", "no try is left, back to")[-tries:]:
         text = f"gate: rebooting in 10 s: {left}"
         told_at = up.machine.wait_for(text, BOOT_S, since=since).end
         # The verdict is printed above a new login prompt, too: wait for the next boot itself.
@@ -134,20 +135,24 @@ def test_a_version_at_fault_is_given_up_after_three_tries(
     assert FAILING not in up.ssh.run("cat /proc/cmdline").stdout
     told = verdict(up)
     assert told["now"]["class"] == "ok"
-    last = [(one["class"], one["tries"]) for one in told["history"][-4:]]
-    assert last == [("image", "+2-1"), ("image", "+1-2"), ("image", "+0-3"), ("ok", None)]
+    last = [(one["class"], one["tries"]) for one in told["history"][-tries - 1 :]]
+    judged = [("image", "+2-1"), ("image", "+1-2"), ("image", "+0-3")]
+    assert last == [*judged[-tries:], ("ok", None)]
     assert told["history"][-2]["text"] == f"{FAILING} failed"
 
 
-def install_faulty_second_version(runner: Runner, disk: Path, image: Image, image_id: str) -> None:
-    """Put the UKI onto the ESP once more, three tries, with more words on its command line."""
+def install_faulty_second_version(
+    runner: Runner, disk: Path, image: Image, image_id: str, tries: int
+) -> None:
+    """Put the UKI onto the ESP once more, with so many of its three tries left, and more words."""
     uki = disk.with_name("second.efi")
     uki.write_bytes(
         with_words((image.folder / "uki.efi").read_bytes(), f" systemd.wants={FAILING}")
     )
-    target = f"::/EFI/Linux/{image_id}_99999999+3.efi"
+    counter = {3: "+3", 1: "+1-2"}[tries]
+    target = f"::/EFI/Linux/{image_id}_99999999{counter}.efi"
     offset = partitions(runner, disk)[0].offset
-    runner.run(["mcopy", "-i", f"{disk}@@{offset}", uki, target], env=FAT)
+    runner.run(["mcopy", "-o", "-i", f"{disk}@@{offset}", uki, target], env=FAT)
 
 
 def with_words(uki: bytes, words: str) -> bytes:
