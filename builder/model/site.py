@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from builder.model.base import Closed, Line, Name, PackageName, Word
 from builder.model.container import Source
@@ -16,6 +17,7 @@ PackageGlob = Annotated[str, Field(pattern=r"^[a-z0-9*?][a-z0-9+.*?-]*$")]
 DebianVersion = Annotated[str, Field(pattern=r"^[0-9][A-Za-z0-9.+:~-]*$")]
 FilePath = Annotated[str, Field(pattern=r"^[^\s][^\r\n]*$")]
 HttpAddress = Annotated[str, Field(pattern=r"^https?://[^\s/]+(/[^\s?#]*)?$")]
+_ANYWHERE = ("0.0.0.0/0", "::/0")
 SshKey = Annotated[
     str,
     Field(
@@ -155,6 +157,37 @@ class Updates(Closed):
     )
 
 
+class Firewall(Closed):
+    """Who may open connections to the site's nodes; all else is dropped (overlays/security)."""
+
+    ssh_from: tuple[str, ...] = Field(
+        _ANYWHERE,
+        description="networks that may reach SSH, by IPv4 or IPv6; none: nobody",
+        examples=[["10.0.0.0/8"]],
+    )
+    serve_from: tuple[str, ...] = Field(
+        _ANYWHERE,
+        description="networks that may reach the server's port; none: the node alone",
+        examples=[["10.20.0.0/16", "fd00:20::/32"]],
+    )
+
+    @field_validator("ssh_from", "serve_from")
+    @classmethod
+    def _networks(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        """Refuse what is no network; join those that overlap, which nft(8) would refuse."""
+        found = [_network(value) for value in values]
+        four = collapse_addresses(one for one in found if isinstance(one, IPv4Network))
+        six = collapse_addresses(one for one in found if isinstance(one, IPv6Network))
+        return (*map(str, four), *map(str, six))
+
+
+def _network(value: str) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(value)
+    except ValueError as error:
+        raise ValueError(f"{error} (a network is like 10.0.0.0/8 or fd00::/8)") from None
+
+
 class Site(Closed):
     """Where a node is: archives and their keys, proxies, time servers, alert receiver."""
 
@@ -171,6 +204,13 @@ class Site(Closed):
         (),
         description="public keys that every node of the site admits as admin, whatever its seed",
     )
+    ssh_operator_keys: tuple[SshKey, ...] = Field(
+        (), description="public keys that log in as operator, who may do a short list of things"
+    )
+    ssh_monitoring_keys: tuple[SshKey, ...] = Field(
+        (), description="public keys that get `imgnode status --json` and nothing else"
+    )
+    firewall: Firewall = Firewall()
     wheels: Wheels = Wheels()
     releases: HttpAddress | None = Field(
         None, description="release server; nodes fetch missing layers below ADDRESS/layers/"

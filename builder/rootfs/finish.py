@@ -16,8 +16,10 @@ from builder.model.lock import Lock
 from builder.model.spec import Spec
 from builder.rootfs.clean import clean
 from builder.rootfs.gpu import lay_driver
+from builder.rootfs.harden import check_forbidden, settle_rights
 from builder.rootfs.overlay import lay_imgnode, lay_overlay, lay_units
 from builder.rootfs.releasekeys import lay_release_keys
+from builder.rootfs.rules import check_rules
 from builder.rootfs.vartree import declare_var
 from builder.rootfs.wheels import lay_wheels
 
@@ -52,6 +54,9 @@ def finish(
     sources = lay_wheels(context, lock, root)
     if driver:
         lay_driver(tools, driver, root)
+    check_forbidden(root)
+    settle_rights(root, project.image / "setuid.conf")
+    check_rules(context, root)
     _identify(context, spec, identity, payload, driver, root)
     _set_timezone(spec.profile.node.timezone, root)
     _enable_units(tools, root)

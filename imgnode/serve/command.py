@@ -55,7 +55,8 @@ _NO_NEGATIVE = frozenset({"disable-log-stats", "headless", "grpc"})  # vLLM 0.32
 class Launch:
     """Everything that one start is made of; `weights` and `cache` are folders of the node.
 
-    `image` is what `docker run` is told: a reference by digest, or the ID of a copy.
+    `image` is what `docker run` is told: a reference by digest, or the ID of a copy. `confined`
+    is the AppArmor profile that the kernel holds for it, None: Docker's own where there is one.
     """
 
     facts: Facts
@@ -65,6 +66,7 @@ class Launch:
     weights: Path
     cache: Path
     gpus: Handed | None = None
+    confined: str | None = None
 
 
 def argv(launch: Launch) -> list[str]:
@@ -81,6 +83,7 @@ def argv(launch: Launch) -> list[str]:
         "--read-only",
         "--cap-drop=ALL",
         "--security-opt=no-new-privileges",
+        *([f"--security-opt=apparmor={launch.confined}"] if launch.confined else ()),
         f"--user={UID}:{UID}",
         f"--network={NETWORK}",
         f"--publish={serve.port}:{_INNER_PORT}",

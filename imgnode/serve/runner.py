@@ -18,7 +18,18 @@ from imgnode.layers.versions import running_stem
 from imgnode.models.mirror import Mirror
 from imgnode.models.provide import provide
 from imgnode.process import Child
-from imgnode.serve import cache, choice, copied, diagnose, docker, gpus, override, probe, secrets
+from imgnode.serve import (
+    cache,
+    choice,
+    confine,
+    copied,
+    diagnose,
+    docker,
+    gpus,
+    override,
+    probe,
+    secrets,
+)
 from imgnode.serve.command import Launch, argv, gpus_used, memory_limit, served_name
 from imgnode.serve.facts import read_machine
 from imgnode.serve.gpus import Handed
@@ -153,7 +164,10 @@ class Start:
         self._limit = memory_limit(plan.facts, machine)
         folder = cache.prepare(plan.image, self._root)
         image = self._image()
-        return Launch(plan.facts, machine, image, settings, weights.path, folder, handed)
+        confined = confine.profile(self._root)
+        if confined is None:
+            print(f"AppArmor: profile {confine.PROFILE} is not loaded: Docker's own rules hold")
+        return Launch(plan.facts, machine, image, settings, weights.path, folder, handed, confined)
 
     def _gpus(self) -> Handed | None:
         """Return the GPUs of this start, set up for the container. Raises Fault."""
