@@ -28,6 +28,7 @@ UPDATE_AVAILABLE = "imgnode_update_available"
 UPDATE_CHECKED = "imgnode_update_checked_timestamp_seconds"
 UPDATE_ERROR = "imgnode_update_error"
 UPDATE_FAILED = "imgnode_update_failed_versions"
+MAINTENANCE = "imgnode_maintenance"
 GATE_VERDICT = "imgnode_gate_verdict"
 GATE_SECONDS = "imgnode_gate_seconds"
 HELP: Mapping[str, str] = {
@@ -48,6 +49,7 @@ HELP: Mapping[str, str] = {
     GPU_EXPECTED: "GPUs that the profile says; no sample where any number will do.",
     GPU_FOUND: "GPUs that answer.",
     GPU_PROBLEMS: "What is wrong with the GPUs, by key: how many GPUs, or 1 for the node.",
+    MAINTENANCE: "1 while a person has put the node into maintenance, else 0.",
     GATE_VERDICT: "1 for the class of this boot's verdict, else 0; all 0 while it is awaited.",
     GATE_SECONDS: "Seconds that the health gate took to its verdict.",
 }

@@ -157,6 +157,23 @@ class Updates(Closed):
     )
 
 
+class Maintenance(Closed):
+    """How nodes tidy themselves up (`imgnode-cleanup.timer`)."""
+
+    calendar: Line = Field(
+        "04:30", description="when (systemd.time(7)), in the nodes' own time zone"
+    )
+    jitter: Line = Field("1h", description="spread of that moment over nodes", examples=["30min"])
+    models_keep_days: Annotated[int, Field(ge=0, le=3650)] | None = Field(
+        30,
+        description="days after which a fetched model that no config names goes; none: only where "
+        "space is short",
+    )
+    var_min_free_percent: Annotated[int, Field(ge=0, le=90)] = Field(
+        10, description="share of /var below which unused models and old journal go at once"
+    )
+
+
 class Firewall(Closed):
     """Who may open connections to the site's nodes; all else is dropped (overlays/security)."""
 
@@ -225,6 +242,7 @@ class Site(Closed):
     )
     alerts: Alerts = Alerts()
     updates: Updates = Updates()
+    maintenance: Maintenance = Maintenance()
     gpu: GpuSource = GpuSource()
     module_key: ModuleKey | None = Field(
         None, description="signs the modules that are built here; none: they are not signed"

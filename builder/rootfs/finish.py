@@ -20,6 +20,7 @@ from builder.rootfs.harden import check_forbidden, settle_rights
 from builder.rootfs.overlay import lay_imgnode, lay_overlay, lay_units
 from builder.rootfs.releasekeys import lay_release_keys
 from builder.rootfs.rules import check_rules
+from builder.rootfs.secrets import check_secrets
 from builder.rootfs.vartree import declare_var
 from builder.rootfs.wheels import lay_wheels
 
@@ -57,6 +58,7 @@ def finish(
     check_forbidden(root)
     settle_rights(root, project.image / "setuid.conf")
     check_rules(context, root)
+    check_secrets(root)
     _identify(context, spec, identity, payload, driver, root)
     _set_timezone(spec.profile.node.timezone, root)
     _enable_units(tools, root)
@@ -95,6 +97,7 @@ def _identify(
         "driver_version": driver.facts.version if driver else None,
         "serve": spec.profile.serve.model_dump(mode="json"),
         "releases": spec.site.releases,
+        "maintenance": spec.site.maintenance.model_dump(mode="json"),
         "updates": spec.site.updates.model_dump(mode="json"),
         "models": spec.site.models,
     }

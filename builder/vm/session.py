@@ -54,12 +54,13 @@ def start_node(
     size: VmSize,
     raw: bool = False,
     services: tuple[HostService, ...] = (),
+    extra: tuple[str, ...] = (),
 ) -> Iterator[VmNode]:
     """Boot a copy of the disk image with a seed that also lets a key of our own in.
 
     The copy lies in `folder` and is gone afterwards. With `raw` the seed is written as it
-    is, however bad, without the key. `services` are all that the node reaches. Raises
-    UserError for a bad image or seed, VmError when the machine does not start.
+    is, however bad, without the key. `services` are all that the node reaches, `extra` are further
+    words for QEMU. Raises UserError for a bad image or seed, VmError when it does not start.
     """
     folder.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix="node-", dir=folder))
@@ -73,6 +74,7 @@ def start_node(
             cpus=size.cpus,
             accel=accel,
             host_services=services,
+            extra=extra,
         )
         with Machine(runner, config) as machine:
             ssh = Ssh(runner, work / "ssh", port=machine.ports[SSH_PORT], key=key)

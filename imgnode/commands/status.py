@@ -11,6 +11,7 @@ from imgnode.gate.report import lines as gate_lines
 from imgnode.gate.report import read as read_gate
 from imgnode.gpu import check as gpu
 from imgnode.identity import Identity, read_identity
+from imgnode.maintain import mode
 from imgnode.nodeconfig import NodeConfig, SeedError, read_errors, read_node
 from imgnode.process import run
 from imgnode.serve.report import lines as serve_lines
@@ -27,6 +28,7 @@ def add(commands: Commands) -> None:
 def _status(arguments: argparse.Namespace) -> None:
     identity = read_identity()
     errors = read_errors()
+    maintenance = mode.read()
     if arguments.json:
         told = {
             **asdict(identity),
@@ -34,13 +36,14 @@ def _status(arguments: argparse.Namespace) -> None:
             "gate": read_gate(),
             "serve": read_serving(),
             "gpu": gpu.read(),
+            "maintenance": maintenance and asdict(maintenance),
         }
         print(json.dumps(told, indent=1))
         return
     print(f"image    {identity.image_id} {identity.version}")
     print(f"root     verity {identity.root_hash[:16]}…")
     print(f"boot     {_verdict(identity)}")
-    for line in gate_lines(read_gate()):
+    for line in [*mode.lines(maintenance), *gate_lines(read_gate())]:
         print(line)
     if identity.var_degraded:
         print(f"var      VOLATILE: {identity.var_degraded}")

@@ -15,6 +15,7 @@ from imgnode.fault import CONTAINER, DOCKER, IMAGE, OF_THE_NODE, TIMEOUT, Fault
 from imgnode.gpu import nodes as gpu_nodes
 from imgnode.layers.heal import heal
 from imgnode.layers.versions import running_stem
+from imgnode.maintain.models import mark_used
 from imgnode.models.mirror import Mirror
 from imgnode.models.provide import provide
 from imgnode.process import Child
@@ -160,6 +161,7 @@ class Start:
             self._root,
             lambda text: self._reporter.loading(text, FETCH),
         )
+        mark_used(weights)
         machine = read_machine(self._root)
         self._limit = memory_limit(plan.facts, machine)
         folder = cache.prepare(plan.image, self._root)

@@ -97,7 +97,7 @@ def address(space: str, link: str, *addresses: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def lab() -> Iterator[None]:
     """Give the namespaces with addresses, servers and Docker's rules, but not yet ours."""
     children: list[subprocess.Popen[str]] = []
     for space in ALL:

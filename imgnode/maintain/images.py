@@ -1,0 +1,62 @@
+"""Docker's leftovers: stopped containers, images that no version brings, the cache of builds.
+
+The store is made anew at each boot from the version's layers; what goes here was pulled or made by
+hand since. `docker image prune --all` would take the version's image where no container runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from imgnode import process
+from imgnode.payload import read_payload
+from imgnode.serve.command import NAME
+from imgnode.serve.copied import copy_id
+
+_ASK_S, _ACT_S = 60, 300
+_AGE = "24h"
+_DOCKER = Path("usr/bin/docker")
+_CONTAINER, _IMAGE = "{{.ID}} {{.Names}}", "{{.ID}} {{.Repository}}:{{.Tag}}"
+
+
+def clean(root: Path = Path("/"), *, dry_run: bool = False) -> Iterator[str]:
+    """Remove them, and yield what went. Raises ValueError where Docker does not answer."""
+    if not (root / _DOCKER).exists():
+        return
+    argv = ("container", "ls", "--all", "--filter=status=exited", f"--format={_CONTAINER}")
+    for number, name in _docker(*argv):
+        if name != NAME:  # vllm.service sees to its own
+            if not dry_run:
+                _docker("container", "rm", number)
+            yield f"container {name}"
+    kept = _kept(root)
+    for number, name in _docker("image", "ls", "--no-trunc", f"--format={_IMAGE}"):
+        if number.removeprefix("sha256:") in kept:
+            continue
+        if dry_run or _removed(number, name):
+            yield f"image {name}"
+    if not dry_run:
+        _docker("builder", "prune", "--force", f"--filter=until={_AGE}")
+
+
+def _kept(root: Path) -> set[str]:
+    """Return the IDs of the version's own image, seeded or copied."""
+    container = read_payload(root).container
+    if container is None:
+        return set()
+    copied = copy_id(container, root) or ""
+    return {container.image_id, copied.removeprefix("sha256:")}
+
+
+def _removed(number: str, name: str) -> bool:
+    """Remove an image by each of its names; one that a container uses stays (docker-rmi(1))."""
+    word = number if "<none>" in name else name
+    return process.run(["docker", "image", "rm", word], timeout_s=_ACT_S).rc == 0
+
+
+def _docker(*words: str) -> list[list[str]]:
+    done = process.run(["docker", *words], timeout_s=_ACT_S if "prune" in words else _ASK_S)
+    if done.rc:
+        raise ValueError(f"docker {words[0]}: {' '.join(done.stderr.split())[:300]}")
+    return [line.split(maxsplit=1) for line in done.stdout.splitlines() if line.strip()]
