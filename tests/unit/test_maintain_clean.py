@@ -13,6 +13,7 @@ import pytest
 from imgnode import cli, process
 from imgnode.commands import maintenance as command
 from imgnode.layers import versions
+from imgnode.layers.store import Store
 from imgnode.maintain import models
 from imgnode.maintain.clean import clean
 from imgnode.models.store import BY_HAND, FETCHED, MANIFEST, Weights, manifest
@@ -77,12 +78,12 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
     monkeypatch.setattr(command, "_ROOT", tmp_path)
     monkeypatch.setattr(versions, "installed_stems", lambda _: set())
     space(monkeypatch, free=50)
-    versions.write_list("x_1", [], versions.Store(tmp_path))
+    versions.write_list("x_1", [], Store(tmp_path))
     return made
 
 
 def space(monkeypatch: pytest.MonkeyPatch, *, free: int) -> None:
-    usage = shutil._ntuple_diskusage(100, 100 - free, free)  # type: ignore[attr-defined]
+    usage = shutil._ntuple_diskusage(100, 100 - free, free)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
 
 
@@ -168,7 +169,7 @@ def test_a_model_that_is_served_is_young_again(node: Node) -> None:
 
 
 def test_layers_of_no_version_go_and_those_of_this_one_stay(node: Node) -> None:
-    store = versions.Store(node.root)
+    store = Store(node.root)
     for name in ("aa" * 32, "bb" * 32):
         (store.folder / f"{name}.erofs").write_text("layer")
     versions.write_list("x_1", [f"{'aa' * 32}.erofs"], store)
