@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pydantic import ValidationError
@@ -63,6 +64,20 @@ def test_a_node_without_docker_serves_and_forwards_nothing(tmp_path: Path) -> No
     text = rules(tmp_path)
     assert "8000" not in text
     assert len(chain(text, "forward")) == 1
+
+
+def test_only_peers_of_the_monitoring_reach_the_exporters(tmp_path: Path) -> None:
+    peers = SimpleNamespace(peers=["10.9.0.0/24", "fd09::/64"], node_port=9100, imgnode_port=9101)
+    place = SimpleNamespace(firewall=Firewall(), monitoring=peers)
+    profile = spec().profile.model_copy(update={"overlays": ("base", "monitoring")})
+    values = {"profile": profile, "site": place, "identity": IDENTITY}
+    lay_overlay(ROOT / "overlays/security", tmp_path, values)
+    text = (tmp_path / "etc/nftables.conf").read_text()
+    assert [line for line in chain(text, "input") if "9100" in line] == [
+        "ip saddr 10.9.0.0/24 tcp dport { 9100, 9101 } accept",
+        "ip6 saddr fd09::/64 tcp dport { 9100, 9101 } accept",
+    ]
+    assert "9100" not in rules(tmp_path)
 
 
 def test_loading_it_anew_leaves_dockers_tables_alone(tmp_path: Path) -> None:
