@@ -31,6 +31,6 @@ def check_rules(context: Context, root: Path) -> None:
         except CommandError as error:
             raise UserError(
                 f"/{name} of the image is not accepted: {error}",
-                hint="an overlay makes it, of values of site and profile; for nft, this host's kernel "
-                "needs nf_tables",
+                hint="an overlay makes it, of values of site and profile; for nft, this host's "
+                "kernel needs nf_tables",
             ) from error
