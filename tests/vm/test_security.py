@@ -99,7 +99,6 @@ def outside(host: Host) -> Iterator[str]:
     card = host.check_output("ip -o link | grep -i 52:54:00:5e:c0:01 | cut -d: -f2").strip()
     host.check_output(f"ip address add {THERE}/24 dev {card}")
     six = host.check_output(f"ip -6 -o address show dev {card} scope link | grep -o 'fe80[^/]*'")
-    inside("ping", "-c", "1", "-W", "30", THERE)
     yield f"{six}%{TAP}"
     subprocess.run(["ip", "netns", "delete", SPACE], capture_output=True, check=False)
 
@@ -199,12 +198,16 @@ def test_rights_are_those_of_the_list(host: Host) -> None:
     assert sorted(found) == kept
 
 
+def path(sysctl: str) -> str:
+    return f"/proc/sys/{sysctl.replace('.', '/')}"
+
+
 def test_the_kernel_keeps_to_the_overlay(host: Host) -> None:
     text = (ROOT / "overlays/security/usr/lib/sysctl.d/60-imgnode.conf").read_text()
     lines = [line.lstrip("-") for line in text.splitlines() if " = " in line]
     for name, wanted in (line.split(" = ") for line in lines):
-        assert host.check_output("sysctl -n %s", name).strip() == wanted, name
-    assert host.check_output("sysctl -n net.ipv4.ip_forward") == "1"
+        assert host.check_output("cat %s", path(name)).strip() == wanted, name
+    assert host.check_output("cat %s", path("net.ipv4.ip_forward")) == "1"
     assert host.run("modprobe dccp").rc != 0
     assert host.run("modprobe sctp").rc != 0
 
