@@ -16,6 +16,7 @@ from imgnode.serve.copied import copy_id
 
 _ASK_S, _ACT_S = 60, 300
 _AGE = "24h"
+_STOPPED = tuple(f"--filter=status={one}" for one in ("created", "exited", "dead"))
 _DOCKER = Path("usr/bin/docker")
 _CONTAINER, _IMAGE = "{{.ID}} {{.Names}}", "{{.ID}} {{.Repository}}:{{.Tag}}"
 
@@ -24,13 +25,13 @@ def clean(root: Path = Path("/"), *, dry_run: bool = False) -> Iterator[str]:
     """Remove them, and yield what went. Raises ValueError where Docker does not answer."""
     if not (root / _DOCKER).exists():
         return
-    argv = ("container", "ls", "--all", "--filter=status=exited", f"--format={_CONTAINER}")
+    argv = ("container", "ls", "--all", "--no-trunc", *_STOPPED, f"--format={_CONTAINER}")
     for number, name in _docker(*argv):
         if name != NAME:  # vllm.service sees to its own
             if not dry_run:
                 _docker("container", "rm", number)
             yield f"container {name}"
-    kept = _kept(root)
+    kept = {*_kept(root), *_used()}
     for number, name in _docker("image", "ls", "--no-trunc", f"--format={_IMAGE}"):
         if number.removeprefix("sha256:") in kept:
             continue
@@ -49,8 +50,15 @@ def _kept(root: Path) -> set[str]:
     return {container.image_id, copied.removeprefix("sha256:")}
 
 
+def _used() -> set[str]:
+    """Return the IDs of the images of all containers; one of them may lose none of its names."""
+    numbers = [row[0] for row in _docker("container", "ls", "--all", "--quiet")]
+    told = _docker("container", "inspect", "--format={{.Image}}", *numbers) if numbers else []
+    return {row[0].removeprefix("sha256:") for row in told}
+
+
 def _removed(number: str, name: str) -> bool:
-    """Remove an image by each of its names; one that a container uses stays (docker-rmi(1))."""
+    """Remove one name of an image, or one without a name; tell whether that was done."""
     word = number if "<none>" in name else name
     return process.run(["docker", "image", "rm", word], timeout_s=_ACT_S).rc == 0
 

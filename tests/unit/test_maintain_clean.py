@@ -38,6 +38,7 @@ class Node:
         self.containers = ""
         self.images = f"{OWN} imgbuild/vllm-cpu:1\n"
         self.in_use: set[str] = set()
+        self.stuck = ""
         self.docker_rc = 0
 
     def run(self, argv: list[str], *, timeout_s: float, stdin: str = "") -> process.Finished:  # noqa: ARG002
@@ -46,17 +47,21 @@ class Node:
         rc, out = 0, ""
         if argv[0] == "docker":
             rc = self.docker_rc
-        if words.startswith("docker container ls"):
+        if words == "docker container ls --all --quiet":
+            out = "".join(f"c{number}\n" for number, _ in enumerate(self.in_use))
+        elif words.startswith("docker container ls"):
             out = self.containers
+        elif words.startswith("docker container inspect"):
+            out = "".join(f"{one}\n" for one in sorted(self.in_use))
         elif words.startswith("docker image ls"):
             out = self.images
         elif words.startswith("docker image rm"):
-            rc = int(argv[-1] in self.in_use)
+            rc = int(argv[-1] == self.stuck)
         return process.Finished(rc, out, "no answer" if rc else "")
 
     def acted(self, program: str) -> list[str]:
         """Return the calls that change something."""
-        asks = ("docker container ls", "docker image ls")
+        asks = ("docker container ls", "docker container inspect", "docker image ls")
         return [one for one in self.calls if one.startswith(program) and not one.startswith(asks)]
 
     def model(self, name: str, *, days: float, source: str = FETCHED) -> Path:
@@ -102,8 +107,8 @@ def test_a_tidy_node_loses_nothing(node: Node) -> None:
 
 def test_images_and_containers_that_no_version_brought_go(node: Node) -> None:
     node.containers = "c1 try\nc2 vllm\n"
-    node.images += "sha256:1 debian:12\nsha256:2 <none>:<none>\nsha256:3 busy:1\n"
-    node.in_use = {"busy:1"}
+    node.images += "sha256:1 debian:12\nsha256:2 <none>:<none>\nsha256:3 busy:1\nsha256:4 stuck:1\n"
+    node.in_use, node.stuck = {"sha256:3", OWN}, "stuck:1"
     said, faults = cleaned(node)
     assert faults == []
     assert said == [
@@ -116,7 +121,7 @@ def test_images_and_containers_that_no_version_brought_go(node: Node) -> None:
         "docker container rm c1",
         "docker image rm debian:12",
         "docker image rm sha256:2",
-        "docker image rm busy:1",
+        "docker image rm stuck:1",
     ]
 
 
