@@ -33,17 +33,17 @@ NODE_EXTRA = (
 SCAN = """
 import errno, json, resource, select, socket, sys, time
 target, ports = sys.argv[1], json.loads(sys.argv[2]) or list(range(1, 65536))
-resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
+resource.setrlimit(resource.RLIMIT_NOFILE, (6000, 6000))
 found = []
-for first in range(0, len(ports), 3000):
+for first in range(0, len(ports), 5000):
     poll, waiting = select.epoll(), {}
-    for port in ports[first : first + 3000]:
+    for port in ports[first : first + 5000]:
         one = socket.socket(socket.AF_INET6 if ":" in target else socket.AF_INET)
         one.setblocking(False)
         one.connect_ex(socket.getaddrinfo(target, port, type=socket.SOCK_STREAM)[0][4])
         poll.register(one, select.EPOLLOUT)
         waiting[one.fileno()] = (port, one)
-    end = time.monotonic() + (2.5 if len(ports) > 100 else 5)
+    end = time.monotonic() + (3 if len(ports) > 100 else 5)
     while waiting and (left := end - time.monotonic()) > 0:
         for number, _ in poll.poll(left):
             port, one = waiting.pop(number)
