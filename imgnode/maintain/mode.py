@@ -51,9 +51,11 @@ def read(root: Path = Path("/")) -> Mode | None:
 def begin(mode: Mode, drain_s: float, say: Callable[[str], None], root: Path = Path("/")) -> bool:
     """Leave the node to people, then let running requests end; tell whether none runs any more.
 
-    Raises OSError, or ValueError when the image's own files are damaged.
+    Raises OSError, also when systemd will not end it at its time (nothing is begun then), or
+    ValueError when the image's own files are damaged.
     """
     port = read_facts(root).serve.port
+    _schedule(mode.until)
     text = json.dumps(asdict(mode), indent=1) + "\n"
     if mode.keep:
         write_atomic(root / KEPT, text)
@@ -61,7 +63,6 @@ def begin(mode: Mode, drain_s: float, say: Callable[[str], None], root: Path = P
         (root / KEPT).unlink(missing_ok=True)
     write_atomic(root / NOW, text)
     _tell(root)
-    _schedule(mode.until)
     return drain(port, drain_s, say)
 
 
@@ -85,9 +86,9 @@ def bring_back(root: Path = Path("/")) -> Mode | None:
     if mode is None or mode.over(time.time()):
         end(root)
         return None
+    _schedule(mode.until)
     write_atomic(root / NOW, json.dumps(asdict(mode), indent=1) + "\n")
     _tell(root)
-    _schedule(mode.until)
     refuse(read_facts(root).serve.port)
     return mode
 
@@ -116,11 +117,11 @@ def _parse(path: Path) -> Mode | None:
 
 
 def _schedule(until: float | None) -> None:
-    """Have systemd end it at its time, by its own clock; forget an earlier time."""
+    """Have systemd end it at its time; forget an earlier time. Raises OSError."""
     process.run(["systemctl", "stop", f"{_END}.timer"], timeout_s=_COMMAND_S)
     if until is None:
         return
-    process.run(
+    done = process.run(
         [
             "systemd-run",
             f"--unit={_END}",
@@ -132,6 +133,8 @@ def _schedule(until: float | None) -> None:
         ],
         timeout_s=_COMMAND_S,
     )
+    if done.rc:
+        raise OSError(f"systemd-run: {' '.join(done.stderr.split()) or done.rc}")
 
 
 def _tell(root: Path) -> None:

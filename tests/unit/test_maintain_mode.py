@@ -23,6 +23,7 @@ class Node:
         self.root = serve_node.make(root)
         self.calls: list[list[str]] = []
         self.rules: list[str] = []
+        self.refused = ""
 
     def run(self, argv: list[str], *, timeout_s: float, stdin: str = "") -> process.Finished:  # noqa: ARG002
         self.calls.append(list(argv))
@@ -30,7 +31,8 @@ class Node:
             self.rules.append(stdin)
         if argv[:3] == ["nft", "delete", "table"]:
             self.rules.clear()
-        return process.Finished(0, "", "")
+        rc = int(argv[0] == self.refused)
+        return process.Finished(rc, "", "no such thing\n" * rc)
 
     def called(self, program: str) -> list[list[str]]:
         return [call for call in self.calls if call[0] == program]
@@ -83,6 +85,15 @@ def test_it_ends_by_systemds_clock(node: Node) -> None:
     mode.begin(given(), 1, print, node.root)  # a second one without an end forgets the first's
     assert len(node.called("systemd-run")) == 1
     assert node.calls.count(["systemctl", "stop", "imgnode-maintenance-end.timer"]) == 2
+
+
+def test_nothing_begins_that_would_not_end(node: Node) -> None:
+    node.refused = "systemd-run"
+    with pytest.raises(OSError, match="no such thing"):
+        mode.begin(given(until=time.time() + 60, keep=True), 1, print, node.root)
+    assert mode.read(node.root) is None
+    assert not (node.root / KEPT).exists()
+    assert node.rules == []
 
 
 def test_one_whose_time_is_over_counts_no_more(node: Node) -> None:
