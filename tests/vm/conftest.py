@@ -1,9 +1,9 @@
 """The images of a run, and a node for each test module.
 
-A module's NODE_PROFILE says which profile it wants: `bare` (default), `cpu`, or one that only tests
-have: with GPUs (`tests/build/gpuos.py`) or Docker (`dockedos.py`) but no container. It is built
-where needed (stages come from the cache). IMGBUILD_TEST_IMAGE in the environment names a disk image
-to be tested instead; what needs a container is skipped if that one has none.
+A module's NODE_PROFILE says which profile it wants: `bare` (default), `cpu`, or a node with GPUs
+without its container (`tests/build/gpuos.py`). It is built where needed (stages come from the
+cache). IMGBUILD_TEST_IMAGE in the environment names a disk image to be tested instead; what
+needs a container is skipped if that one has none.
 """
 
 from __future__ import annotations
@@ -27,11 +27,10 @@ from builder.vm.keep import keep_evidence
 from builder.vm.kvm import probe_kvm
 from builder.vm.qemu import Accel
 from builder.vm.session import VmNode, VmSize, start_node
-from tests.build import dockedos, gpuos
+from tests.build import gpuos
 from tests.build.command import Place, copy_project
 
 ROOT = Path(__file__).parents[2]
-_OF_TESTS = {gpuos.NAME: gpuos.add_gpu_os, dockedos.NAME: dockedos.add_docked_os}
 FOLDER = ROOT / ".cache" / "imgbuild" / "vm"
 SEED = """#cloud-config
 hostname: gpu-07
@@ -68,11 +67,11 @@ def built(profile: str) -> Image:
     """Return the image of a profile, building it once."""
     argv = [sys.executable, "-m", "builder.cli.main", "build", "--profile", profile]
     env = dict(os.environ)
-    if profile in _OF_TESTS:
+    if profile == gpuos.NAME:
         place = Place(FOLDER / profile)
         remove_tree(place.project)
         copy_project(ROOT, place.project, link=True)
-        _OF_TESTS[profile](place)
+        gpuos.add_gpu_os(place)
         env |= {"IMGBUILD_PROJECT": str(place.project), "IMGBUILD_CACHE": str(FOLDER.parent)}
     done = subprocess.run(argv, cwd=ROOT, env=env, check=True, stdout=subprocess.PIPE, text=True)
     return Image(Path(done.stdout.strip()))

@@ -18,12 +18,11 @@ from builder.core.process import Runner
 from builder.vm.qemu import SSH_PORT
 from builder.vm.session import VmNode
 from builder.vm.ssh import Ssh, SshKey
-from tests.build import dockedos
-from tests.vm.conftest import ROOT
+from tests.vm.conftest import ROOT, Image
 
 pytestmark = pytest.mark.vm
 
-NODE_PROFILE = dockedos.NAME
+NODE_PROFILE = "cpu"  # its seed names no model: nothing is served
 SPACE, TAP = "imgscan", "imgscan0"
 HERE, THERE = "198.51.100.1", "198.51.100.2"
 NODE_EXTRA = (
@@ -64,12 +63,6 @@ for port in map(int, sys.argv[1:]):
     server = socketserver.TCPServer(("", port), Empty)
     threading.Thread(target=server.serve_forever).start()
 """
-# What python3 needs of the node's own root, as an image of Docker's.
-PACK = (
-    "cd / && L=usr/lib/x86_64-linux-gnu && tar -c bin lib lib64 usr/lib64 usr/lib/python3.11"
-    " usr/bin/python3 usr/bin/python3.11 $L/ld-linux-x86-64.so.2 $L/libc.so.* $L/libm.so.*"
-    " $L/libz.so.* $L/libexpat.so.* | docker import - box"
-)
 
 
 def inside(*words: str) -> str:
@@ -91,26 +84,38 @@ def scan(target: str, *ports: int) -> list[int]:
 def outside(host: Host) -> Iterator[str]:
     """Join the namespace to the node's second card; give the node's address of IPv6."""
     subprocess.run(["ip", "netns", "delete", SPACE], capture_output=True, check=False)
-    for words in (["netns", "add", SPACE], ["link", "set", TAP, "netns", SPACE]):
-        subprocess.run(["ip", *words], check=True)
-    for link in ("lo", TAP):
-        inside("ip", "link", "set", link, "up")
-    inside("ip", "address", "add", f"{HERE}/24", "dev", TAP)
-    card = host.check_output("ip -o link | grep -i 52:54:00:5e:c0:01 | cut -d: -f2").strip()
-    host.check_output(f"ip address add {THERE}/24 dev {card}")
-    six = host.check_output(f"ip -6 -o address show dev {card} scope link | grep -o 'fe80[^/]*'")
-    yield f"{six}%{TAP}"
-    subprocess.run(["ip", "netns", "delete", SPACE], capture_output=True, check=False)
+    try:
+        for words in (["netns", "add", SPACE], ["link", "set", TAP, "netns", SPACE]):
+            subprocess.run(["ip", *words], check=True)
+        for link in ("lo", TAP):
+            inside("ip", "link", "set", link, "up")
+        inside("ip", "address", "add", f"{HERE}/24", "dev", TAP)
+        card = host.check_output("ip -o link | grep -i 52:54:00:5e:c0:01 | cut -d: -f2").strip()
+        host.check_output(f"ip address add {THERE}/24 dev {card}")
+        six = host.check_output(
+            f"ip -6 -o address show dev {card} scope link | grep -o 'fe80[^/]*'"
+        )
+        yield f"{six}%{TAP}"
+    finally:
+        subprocess.run(["ip", "netns", "delete", SPACE], capture_output=True, check=False)
 
 
 @pytest.fixture(scope="module")
-def box(host: Host) -> str:
+def reference(image: Image) -> str:
+    """Give the name of the version's own container image, whose entry point is Python."""
+    container = image.manifest.payload.container
+    assert container is not None
+    return f"{container.repository}:{container.tag}"
+
+
+@pytest.fixture(scope="module")
+def box(host: Host, reference: str) -> str:
     """Start a container that publishes two ports, under the profile of the inference server."""
-    host.check_output(PACK)
     host.check_output(
         "docker run -d --name box --cap-drop=ALL --read-only --security-opt no-new-privileges"
-        " --security-opt apparmor=imgnode-vllm -p 8000:8000 -p 9999:9999"
-        " box python3 -c %s 8000 9999",
+        " --security-opt apparmor=imgnode-vllm --user=970 -p 8000:8000 -p 9999:9999"
+        " %s -c %s 8000 9999",
+        reference,
         SERVER,
     )
     return "box"
@@ -129,11 +134,14 @@ def test_of_all_ports_only_the_declared_ones_answer(host: Host, outside: str, bo
     assert scan(THERE, *stray) == [22, 8000]
 
 
-def test_a_container_keeps_to_its_profile(host: Host, box: str) -> None:
+def test_a_container_keeps_to_its_profile(host: Host, box: str, reference: str) -> None:
     assert "imgnode-vllm (enforce)" in host.check_output(
         f"docker exec {box} python3 -c %s", "print(open('/proc/1/attr/current').read())"
     )
-    run = "docker run --rm --cap-add=NET_RAW --security-opt apparmor=%s box python3 -c %s"
+    run = (
+        "docker run --rm --user=0 --workdir=/ --cap-add=NET_RAW --security-opt apparmor=%s"
+        f" {reference} -c %s"
+    )
     packet = "import socket; socket.socket(socket.AF_PACKET, socket.SOCK_RAW)"
     refused = host.run(run, "imgnode-vllm", packet)
     assert "PermissionError" in refused.stderr
@@ -183,7 +191,7 @@ def test_monitoring_looks_and_has_no_shell(
 ) -> None:
     host.check_output("echo %s > /etc/ssh/authorized_keys.d/monitoring", up.key)
     told = ssh_as("monitoring", up, runner, tmp_path).run("bash -c id").stdout
-    assert json.loads(told)["image_id"] == f"imgbuild-{dockedos.NAME}"
+    assert json.loads(told)["image_id"] == f"imgbuild-{NODE_PROFILE}"
     assert host.run("sudo -u monitoring sudo -n true").rc != 0
 
 
