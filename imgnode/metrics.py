@@ -30,6 +30,10 @@ UPDATE_ERROR = "imgnode_update_error"
 UPDATE_FAILED = "imgnode_update_failed_versions"
 GATE_VERDICT = "imgnode_gate_verdict"
 GATE_SECONDS = "imgnode_gate_seconds"
+BACKUP_SUCCESS = "imgnode_backup_last_success_timestamp_seconds"
+BACKUP_VERIFIED = "imgnode_backup_last_verify_timestamp_seconds"
+BACKUP_ERROR = "imgnode_backup_error"
+BACKUP_BYTES = "imgnode_backup_bytes"
 HELP: Mapping[str, str] = {
     SEED_ERROR: "1 if the seed of this boot is missing or has a mistake, else 0.",
     CONFIG_ERRORS: "Mistakes in the seed of this boot, by key.",
@@ -50,6 +54,10 @@ HELP: Mapping[str, str] = {
     GPU_PROBLEMS: "What is wrong with the GPUs, by key: how many GPUs, or 1 for the node.",
     GATE_VERDICT: "1 for the class of this boot's verdict, else 0; all 0 while it is awaited.",
     GATE_SECONDS: "Seconds that the health gate took to its verdict.",
+    BACKUP_SUCCESS: "When the last backup was made, in seconds since 1970, by target.",
+    BACKUP_VERIFIED: "When the latest backups were last unpacked and found whole, since 1970.",
+    BACKUP_ERROR: "1 for each reason why a backup, its trial or its return failed, else 0.",
+    BACKUP_BYTES: "Bytes of the backups on the node's own disk.",
 }
 Samples = Mapping[tuple[tuple[str, str], ...], float]
 

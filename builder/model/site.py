@@ -155,6 +155,18 @@ class Updates(Closed):
     )
 
 
+class Backups(Closed):
+    """When nodes back up their state (`imgnode-backup.timer`), and try what they kept."""
+
+    calendar: Line = Field(
+        "01:00", description="when (systemd.time(7)), in the node's own time zone"
+    )
+    jitter: Line = Field("2h", description="spread of that moment over nodes", examples=["30min"])
+    verify: Line = Field(
+        "Sun 05:00", description="when the latest backup is unpacked and compared; same jitter"
+    )
+
+
 class Site(Closed):
     """Where a node is: archives and their keys, proxies, time servers, alert receiver."""
 
@@ -185,6 +197,7 @@ class Site(Closed):
     )
     alerts: Alerts = Alerts()
     updates: Updates = Updates()
+    backups: Backups = Backups()
     gpu: GpuSource = GpuSource()
     module_key: ModuleKey | None = Field(
         None, description="signs the modules that are built here; none: they are not signed"
