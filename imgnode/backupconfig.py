@@ -109,7 +109,7 @@ class Backup:
     host_key: str | None = field(
         default=None,
         metadata=_about(
-            Text(r"(ssh|ecdsa)-[a-z0-9-]+ AAAA[A-Za-z0-9+/]+={0,3}", "such as ssh-ed25519 AAAA…"),
+            Text(r"(ssh|ecdsa)-[a-z0-9-]+ AAAA[A-Za-z0-9+/]*={0,3}", "such as ssh-ed25519 AAAA…"),
             "public host key of the sftp server",
             "ssh-ed25519 AAAA",
         ),

@@ -27,7 +27,7 @@ _MEANS = (  # the first that fits restic's words (0.14)
         r"refused|unreachable|no such host|timed? ?out|timeout|reset by peer|\bEOF\b|x509|tls:|"
         r"unable to start the sftp session|Host key verification|Permission denied|401|403",
     ),
-    (MISSING, r"Is there a repository at|unable to open config|no snapshot found|no matching ID"),
+    (MISSING, r"unable to open config file: .*(does not exist|no such file|404)"),
     (DAMAGED, r"verification failed|hash mismatch|contains errors|invalid data|does not match"),
 )
 _HINTS: Mapping[str, str] = {

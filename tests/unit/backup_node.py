@@ -110,7 +110,10 @@ def play(root: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
     genuine = process.run
 
     def run(
-        argv: Sequence[str], *, env: Mapping[str, str] | None = None, **more: Any  # noqa: ANN401
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        **more: Any,  # noqa: ANN401
     ) -> process.Finished:
         node.ran.append(list(argv))
         node.envs.append(env or {})
