@@ -134,7 +134,9 @@ def _live(saved: Path, root: Path) -> str:
     if not etc.bring_back(saved, root):
         return ""
     done = run(["systemctl", "try-restart", "ssh.service"], timeout_s=_RESTART_S)
-    return "" if done.rc == 0 else f"; ssh.service still has the old keys: {done.stderr.strip()}"
+    if done.rc:
+        return f"; ssh.service could not be restarted: {done.stderr.strip()}"
+    return "; ssh.service has its old keys"
 
 
 def _drop_oldest(folder: Path) -> None:

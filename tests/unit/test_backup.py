@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from imgnode.backup import restic, stage, targets
+from imgnode.backup import restic, targets
 from imgnode.backup.stage import compare, staged
 from imgnode.backup.trouble import Trouble, WrongCall
 from tests.restserver import RestServer
@@ -147,7 +147,7 @@ def test_a_full_disk_is_told_and_nothing_is_written(
 ) -> None:
     real = os.statvfs(node.root)
     full = os.statvfs_result((*real[:3], 10, 10, *real[5:]))
-    monkeypatch.setattr(stage.os, "statvfs", lambda _: full)
+    monkeypatch.setattr(os, "statvfs", lambda _: full)
     assert kinds(node.back_up()) == ["space"]
     assert node.ran == []
     assert 'imgnode_backup_error{kind="space"} 1' in node.metrics()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,7 @@ def server(tmp_path: Path, kept: Path) -> RestServer:
 @pytest.fixture
 def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
     """Give a node that was flashed a moment ago."""
-    monkeypatch.setattr(firstboot.time, "sleep", lambda _: None)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
     node = play(tmp_path / "node", monkeypatch)
     monkeypatch.setattr(firstboot, "run", lambda argv, **_: node.ran.append(argv))
     node.wipe()
