@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets as random
+import shutil
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -60,6 +61,11 @@ def open_target(target: str, config: Backup, root: Path = Path("/")) -> Reposito
         write_atomic(key, f"{random.token_urlsafe(32)}\n", _SECRET)
     words = ("--repo", str(root / _REPOSITORY), "--password-file", str(key))
     return Repository(LOCAL, words, shared=False)
+
+
+def put_away(root: Path = Path("/")) -> None:
+    """Remove the secrets that were written down for restic and ssh."""
+    shutil.rmtree(root / _HANDED, ignore_errors=True)
 
 
 def size(root: Path = Path("/")) -> int:

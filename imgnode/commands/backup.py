@@ -72,7 +72,10 @@ def _alone(action: Action, arguments: argparse.Namespace) -> list[Trouble]:
         raise WrongCall("this image makes no backups", "give its profile the role backup")
     try:
         with alone(_ROOT):
-            return action(arguments)
+            try:
+                return action(arguments)
+            finally:
+                targets.put_away(_ROOT)
     except Trouble as trouble:
         return [trouble]
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from imgnode import cli
-from imgnode.backup import report, take
+from imgnode.backup import report, restic, take
+from imgnode.backup.restic import Snapshot
 from imgnode.backup.trouble import Trouble
 from imgnode.commands import backup
 from imgnode.nodeconfig import NodeConfig, write_node
-from tests.unit.backup_node import Node, play
+from tests.unit.backup_node import Node, play, remote
 
 ROOT = Path(__file__).parents[2]
 UNITS = ROOT / "overlays/backup/usr/lib/systemd/system"
@@ -100,9 +101,27 @@ def test_a_call_from_end_to_end(node: Node, capsys: pytest.CaptureFixture[str]) 
     assert "no backup 00000000 (hint: imgnode backup list)" in capsys.readouterr().err
 
 
+def test_no_secret_is_left_behind(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    node.seed(**remote(1))
+    seen: list[Path] = []
+
+    def fail(_: object, *__: object) -> list[Snapshot]:
+        seen.extend((node.root / "run/imgnode/backup").glob("*"))
+        raise Trouble("restic", "no")
+
+    monkeypatch.setattr(restic, "snapshots", fail)
+    assert call("list") == 1
+    assert seen
+    assert not (node.root / "run/imgnode/backup").exists()
+
+
 def test_one_run_at_a_time(node: Node, capsys: pytest.CaptureFixture[str]) -> None:
+    secret = node.root / "run/imgnode/backup/key"
+    secret.parent.mkdir()
+    secret.touch()
     with take.alone(node.root):
         assert call("now") == 1
+    assert secret.exists()  # of the other run
     assert "busy: another run of imgnode backup goes on" in capsys.readouterr().err
 
 
