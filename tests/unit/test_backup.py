@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from imgnode import process
 from imgnode.backup import restic, targets
 from imgnode.backup.stage import compare, staged
 from imgnode.backup.trouble import Trouble, WrongCall
+from imgnode.process import Finished
 from tests.restserver import RestServer
 from tests.unit.backup_node import KEY, LOGIN, Node, play, remote
 
@@ -266,3 +268,34 @@ def test_a_lock_that_a_power_cut_left_is_taken_away(node: Node) -> None:
         restic._once = genuine
     assert tried == ["backup", "forget", "unlock", "forget"]
     assert len(restic.snapshots(repository)) == before + 1
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        ("Fatal: wrong password or no key found", "key"),
+        ("Fatal: unable to open config file: <config/> does not exist\nIs there a …", "missing"),
+        ("Fatal: unable to open config file: Lstat: file does not exist\nIs there …", "missing"),
+        ("Fatal: unable to open config file: Head: dial tcp: connection refused", "reach"),
+        ("write: no space left on device\nFatal: failed", "space"),
+        ("Fatal: repository contains errors", "damaged"),
+        ("unable to create lock in backend: repository is already locked", "busy"),
+        ("", "restic"),
+    ],
+)
+def test_what_restic_says_has_a_kind_and_no_secret(
+    monkeypatch: pytest.MonkeyPatch, words: str, kind: str
+) -> None:
+    monkeypatch.setattr(process, "run", lambda *_, **__: Finished(1, "", f"{words} hunter2\n"))
+    where = restic.Repository("remote", (), redacted=("", "hunter2"))
+    assert "hunter2" not in repr(where)
+    with pytest.raises(Trouble) as trouble:
+        restic.snapshots(where)
+    assert trouble.value.kind == kind
+    assert "hunter2" not in str(trouble.value)
+
+
+def test_a_restic_that_hangs_is_a_remote_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "run", lambda *_, **__: Finished(124, "", "no end after 300 s"))
+    with pytest.raises(Trouble, match="no end after 300 s"):
+        restic.snapshots(restic.Repository("remote", ()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -137,6 +138,26 @@ def test_a_remote_that_is_gone_is_told_and_tried_again(up: VmNode, server: RestS
     say(up, "sudo systemctl start imgnode-backup.service")
     assert set(state(up)["success"]) == {"local", "remote"}
     assert state(up)["errors"] == {}
+
+
+@pytest.mark.long
+def test_sftp_by_the_real_ssh(up: VmNode) -> None:
+    """The node is its own server here: sshd and sftp-server are those of the image."""
+    say(up, "ssh-keygen -q -t ed25519 -N '' -f far; cat far.pub >> .ssh/authorized_keys")
+    say(up, "sudo install -D -m 600 far /etc/credstore/imgnode.ssh")
+    host_key = say(up, "cut -d' ' -f1,2 /etc/ssh/ssh_host_ed25519_key.pub")
+    config = json.loads(say(up, "cat /run/imgnode/node.json"))
+    config["backup"] = {
+        "remote": "sftp://admin@127.0.0.1//var/home/admin/there",
+        "key": {"secret": "backup-key"},
+        "ssh_key": {"secret": "ssh"},
+        "host_key": host_key,
+    }
+    text = shlex.quote(json.dumps(config))
+    say(up, f"echo {text} | sudo tee /run/imgnode/node.json")
+    say(up, "sudo imgnode backup now")
+    assert "remote: " in say(up, "sudo imgnode backup verify")
+    say(up, "ls there/gpu-07/config && sudo systemctl restart imgnode-seed.service")
 
 
 @pytest.mark.long
