@@ -109,8 +109,9 @@ def _replace(new: Path, here: Path, one: FileSet, root: Path) -> str:
     exchange(new, here)
     flush_folder(here.parent)
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+    (root / _REPLACED).mkdir(mode=0o700, exist_ok=True)
     old = root / _REPLACED / stamp / one.name
-    old.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    old.parent.mkdir(exist_ok=True)
     if old.exists():
         shutil.rmtree(old) if old.is_dir() else old.unlink()
     new.rename(old)

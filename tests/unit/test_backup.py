@@ -60,6 +60,7 @@ def test_what_is_declared_comes_back_as_it_was(node: Node) -> None:
     assert stat.S_IMODE(mode) == 0o600
     kept = next(node.path("backup/replaced").iterdir())
     assert (kept / "model/proven.json").read_text() == "{}"
+    assert stat.S_IMODE(kept.parent.stat().st_mode) == 0o700
     assert not list(node.path("backup").glob("s[tc]*/"))  # neither stage nor scratch is left
 
 
