@@ -32,7 +32,6 @@ overlays: [base, boot, seed, ssh, backup]
 KEY, LOGIN = "a-key-that-nobody-sees", "a-login-that-nobody-sees"
 NODE_SEED = f"""#cloud-config
 hostname: gpu-07
-inference: {{model: org/small}}
 backup:
   remote: rest:http://10.0.2.100/nodes
   key: {{secret: backup-key}}
