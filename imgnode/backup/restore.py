@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import shutil
@@ -11,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imgnode import etc
-from imgnode.backup import report, restic, targets
+from imgnode.backup import report, targets
 from imgnode.backup.declared import CONFIG, HISTORY, FileSet, digests, read_sets
+from imgnode.backup.restic import Repository, Snapshot
 from imgnode.backup.stage import FILES, HOME, check_room
 from imgnode.backup.take import Say
-from imgnode.backup.trouble import WrongCall
+from imgnode.backup.trouble import Trouble, WrongCall
 from imgnode.backup.verify import find, unpacked
 from imgnode.files import flush_folder
 from imgnode.process import run
@@ -31,7 +33,7 @@ ETC, SEED = "etc", "seed"
 class Wish:
     """What to bring back, and from where; `fill_only` names sets that must not be replaced.
 
-    `target` None: from the remote where there is one, else from the node's own disk.
+    `target` None: from the node's own disk if it is there, else from the remote.
     """
 
     name: str = "latest"
@@ -48,9 +50,9 @@ def restore(wish: Wish, say: Say, root: Path = Path("/")) -> list[str]:
     """
     check_room(root)
     sets = [one for one in read_sets(root) if not wish.config_only or one.kind == CONFIG]
-    repository = _open(wish, root)
+    repository, found = _find(wish, root)
     changed = []
-    with unpacked(repository, find(repository, wish.name), root) as (snapshot, top, _):
+    with unpacked(repository, found, root) as (snapshot, top, _):
         say(f"{repository.target}: {snapshot.name} of {snapshot.moment}, {snapshot.node}")
         for one in sets:
             told, new = _bring_back(one, top / FILES / one.name, wish, root)
@@ -68,20 +70,26 @@ def unpack_to(wish: Wish, folder: Path, say: Say, root: Path = Path("/")) -> Non
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise WrongCall(f"{folder}: is not an empty folder", "name a folder that is not there yet")
-    repository = _open(wish, root)
-    with unpacked(repository, find(repository, wish.name), root) as (snapshot, top, files):
+    repository, found = _find(wish, root)
+    with unpacked(repository, found, root) as (snapshot, top, files):
         shutil.copytree(top / FILES, folder, symlinks=True, dirs_exist_ok=True)
         folder.chmod(0o700)
         say(f"{repository.target}: {snapshot.name} of {snapshot.moment}: {files} files in {folder}")
 
 
-def _open(wish: Wish, root: Path) -> restic.Repository:
+def _find(wish: Wish, root: Path) -> tuple[Repository, Snapshot]:
+    """Return the backup that is wanted, and where it lies."""
     config = targets.settings(root)
     there = targets.names(config)
-    target = wish.target or there[-1]
-    if target not in there:
-        raise WrongCall(f"{target}: the seed names no remote", f"there is: {', '.join(there)}")
-    return targets.open_target(target, config, root)
+    if wish.target and wish.target not in there:
+        raise WrongCall(f"{wish.target}: the seed names no remote", f"there is: {there[0]}")
+    *first, last = [wish.target] if wish.target else there
+    for target in first:
+        with contextlib.suppress(Trouble):
+            repository = targets.open_target(target, config, root)
+            return repository, find(repository, wish.name)
+    repository = targets.open_target(last, config, root)
+    return repository, find(repository, wish.name)
 
 
 def _bring_back(one: FileSet, new: Path, wish: Wish, root: Path) -> tuple[str, bool]:

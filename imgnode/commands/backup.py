@@ -39,7 +39,7 @@ def add(commands: Commands) -> None:
         "--from",
         dest="target",
         choices=(targets.LOCAL, targets.REMOTE),
-        help="default: the remote where there is one",
+        help="default: the local ones, else the remote",
     )
     one.set_defaults(run=_guarded(_restore))
 

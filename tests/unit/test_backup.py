@@ -168,7 +168,8 @@ def test_the_remote_has_its_own_key_and_folder(node: Node, server: RestServer) -
         assert (server.folder / "nodes/gpu-07/config").is_file()
         assert node.verify() == []
         node.write("model/proven.json", "{}")
-        assert node.restore(target="remote") == ["model"]
+        shutil.rmtree(node.path("backup/repo"))
+        assert node.restore() == ["model"]  # where the local one is gone
         (node.root / "etc/credstore/imgnode.backup-key").write_text("another\n")
         assert kinds(node.back_up()) == ["key"]
     told = node.metrics()
