@@ -23,7 +23,9 @@ from imgnode.serve.facts import read_json
 
 _SETTLED = HOME / "settled.json"
 _BEGUN = "begun"
-_WAITS_S = (2, 5, 10, 20, 30, 30, 30, 30)  # for a network that comes up late: under three minutes
+_WAITS_S = (2, 5, 10, 20, 30, 30, 30, 30)  # for a network that comes up late
+_PATIENCE_S = 180  # then no more tries begin: a remote that hangs takes minutes for each
+_now = time.monotonic
 _ERR = "<3>"  # sd-daemon(3)
 _APPLY_S = 240
 
@@ -67,11 +69,12 @@ def _restore(say: Say, root: Path) -> str:
 
 
 def _patiently(wish: Wish, say: Say, root: Path) -> list[str]:
+    began = _now()
     for wait in _WAITS_S:
         try:
             return restore(wish, say, root)
         except Trouble as trouble:
-            if trouble.kind != REACH:
+            if trouble.kind != REACH or _now() - began > _PATIENCE_S:
                 raise
             say(f"{trouble}; again in {wait} s")
             time.sleep(wait)

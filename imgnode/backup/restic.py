@@ -14,7 +14,7 @@ from imgnode.backup.trouble import BUSY, DAMAGED, KEY, MISSING, REACH, RESTIC, S
 
 PROGRAM = "restic"
 _TIMED_OUT = 124
-_QUICK_S, _LONG_S = 300, 3600
+_QUICK_S, _UNPACK_S, _LONG_S = 300, 600, 3600
 # Go's collector works harder for a smaller heap: about 55 MB instead of 85, and none in between.
 _SMALL: Mapping[str, str] = {"GOGC": "20", "GOMEMLIMIT": "64MiB", "GOMAXPROCS": "2"}
 _TOLD = 200
@@ -100,7 +100,7 @@ def check(repository: Repository, *, read_all: bool) -> None:
 
 def unpack(repository: Repository, snapshot: Snapshot, folder: Path) -> Path:
     """Bring one backup back into a folder; return where in it the files lie. Raises Trouble."""
-    _run(repository, "restore", snapshot.name, "--target", str(folder), timeout_s=_LONG_S)
+    _run(repository, "restore", snapshot.name, "--target", str(folder), timeout_s=_UNPACK_S)
     return folder / snapshot.top.relative_to("/")
 
 

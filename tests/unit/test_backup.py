@@ -252,6 +252,15 @@ def test_sftp_goes_through_ssh_with_the_seeds_keys(
     assert (handed / "ssh_key").read_text() == "-----BEGIN\nkey\n-----END\n"
 
 
+def test_s3_gets_its_login_by_the_environment(node: Node) -> None:
+    node.seed(**remote(1, remote="s3:https://s3.example/bucket"))
+    repository = targets.open_target("remote", targets.settings(node.root), node.root)
+    assert repository.env == {"AWS_ACCESS_KEY_ID": "gpu", "AWS_SECRET_ACCESS_KEY": LOGIN}
+    address = (node.root / "run/imgnode/backup/repository").read_text()
+    assert address == "s3:https://s3.example/bucket/gpu-07\n"
+    assert LOGIN not in repr(repository)
+
+
 def test_a_lock_that_a_power_cut_left_is_taken_away(node: Node) -> None:
     repository = targets.open_target("local", targets.settings(node.root), node.root)
     before = len(restic.snapshots(repository))

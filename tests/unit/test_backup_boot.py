@@ -140,6 +140,23 @@ def test_a_remote_that_stays_away_is_told_and_costs_no_boot(
     assert sum(firstboot._WAITS_S) < 180
 
 
+def test_a_remote_that_hangs_is_not_asked_for_ever(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[object] = []
+
+    def hang(where: object) -> None:
+        tries.append(where)
+        raise Trouble("reach", "remote: no end after 300 s")
+
+    monkeypatch.setattr(targets, "reach", hang)
+    monkeypatch.setattr(firstboot, "_now", lambda: 300.0 * len(tries))
+    node.seed(**remote(1, restore="latest"))
+    node.boot()
+    assert len(tries) == 1
+    assert settled(node).startswith("failed: ")
+
+
 def test_metrics_are_there_at_every_boot(node: Node) -> None:
     node.boot()
     (node.root / "run/imgnode/metrics/backup.prom").unlink()
