@@ -30,7 +30,6 @@ def values(key: str, name: str) -> list[str]:
 def test_a_failed_backup_never_counts_as_a_failed_unit(name: str) -> None:
     """The gate takes failed units of the image for the image's fault (systemd.service(5))."""
     assert values("Restart", name) == ["on-failure"]
-    assert values("RestartMode", name) == ["direct"]
     assert values("StartLimitIntervalSec", name) == ["0"]
     assert values("RestartMaxDelaySec", name) == ["1h"]
 
