@@ -31,6 +31,10 @@ UPDATE_FAILED = "imgnode_update_failed_versions"
 MAINTENANCE = "imgnode_maintenance"
 GATE_VERDICT = "imgnode_gate_verdict"
 GATE_SECONDS = "imgnode_gate_seconds"
+BACKUP_SUCCESS = "imgnode_backup_last_success_timestamp_seconds"
+BACKUP_VERIFIED = "imgnode_backup_last_verify_timestamp_seconds"
+BACKUP_ERROR = "imgnode_backup_error"
+BACKUP_BYTES = "imgnode_backup_bytes"
 HELP: Mapping[str, str] = {
     SEED_ERROR: "1 if the seed of this boot is missing or has a mistake, else 0.",
     CONFIG_ERRORS: "Mistakes in the seed of this boot, by key.",
@@ -52,6 +56,10 @@ HELP: Mapping[str, str] = {
     MAINTENANCE: "1 while a person has put the node into maintenance, else 0.",
     GATE_VERDICT: "1 for the class of this boot's verdict, else 0; all 0 while it is awaited.",
     GATE_SECONDS: "Seconds that the health gate took to its verdict.",
+    BACKUP_SUCCESS: "When the last backup was made, in seconds since 1970, by target.",
+    BACKUP_VERIFIED: "When the latest backups were last unpacked and found whole, since 1970.",
+    BACKUP_ERROR: "1 for each reason why a backup, its trial or its return failed, else 0.",
+    BACKUP_BYTES: "Bytes of the backups on the node's own disk.",
 }
 Samples = Mapping[tuple[tuple[str, str], ...], float]
 

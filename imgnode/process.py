@@ -44,13 +44,21 @@ def start(argv: Sequence[str], *, env: Mapping[str, str]) -> Child:
     return Child(subprocess.Popen(argv, stdin=subprocess.DEVNULL, env={**_own(), **env}))
 
 
-def run(argv: Sequence[str], *, timeout_s: float, stdin: str = "") -> Finished:
-    """Run a program to its end; its input is `stdin` alone. Never raises for what it does.
+def run(
+    argv: Sequence[str],
+    *,
+    timeout_s: float,
+    stdin: str = "",
+    env: Mapping[str, str] | None = None,
+) -> Finished:
+    """Run a program to its end, with `env` on top of our environment; its input is `stdin` alone.
+
+    Never raises for what it does.
 
     When its time runs out it is killed, and `stdout` is what it had said by then. One that hangs
     in the kernel cannot be killed: it is left behind, so that we do not hang with it.
     """
-    return _finish(argv, timeout_s, subprocess.PIPE, stdin.encode())
+    return _finish(argv, timeout_s, subprocess.PIPE, stdin.encode(), env)
 
 
 def pipe(
@@ -82,11 +90,15 @@ def pipe(
 
 
 def _finish(
-    argv: Sequence[str], timeout_s: float, stdin: int | IO[bytes] | None, data: bytes | None
+    argv: Sequence[str],
+    timeout_s: float,
+    stdin: int | IO[bytes] | None,
+    data: bytes | None,
+    env: Mapping[str, str] | None = None,
 ) -> Finished:
-    out = subprocess.PIPE
+    out, whole = subprocess.PIPE, {**_own(), **(env or {})}
     try:
-        process = subprocess.Popen(argv, stdin=stdin, stdout=out, stderr=out, env=_own())
+        process = subprocess.Popen(argv, stdin=stdin, stdout=out, stderr=out, env=whole)
     except (FileNotFoundError, PermissionError) as error:
         return Finished(127, "", f"{argv[0]}: {error.strerror}")
     try:

@@ -205,6 +205,18 @@ def _network(value: str) -> IPv4Network | IPv6Network:
         raise ValueError(f"{error} (a network is like 10.0.0.0/8 or fd00::/8)") from None
 
 
+class Backups(Closed):
+    """When nodes back up their state (`imgnode-backup.timer`), and try what they kept."""
+
+    calendar: Line = Field(
+        "01:00", description="when (systemd.time(7)), in the node's own time zone"
+    )
+    jitter: Line = Field("2h", description="spread of that moment over nodes", examples=["30min"])
+    verify: Line = Field(
+        "Sun 05:00", description="when the latest backup is unpacked and compared; same jitter"
+    )
+
+
 class Site(Closed):
     """Where a node is: archives and their keys, proxies, time servers, alert receiver."""
 
@@ -243,6 +255,7 @@ class Site(Closed):
     alerts: Alerts = Alerts()
     updates: Updates = Updates()
     maintenance: Maintenance = Maintenance()
+    backups: Backups = Backups()
     gpu: GpuSource = GpuSource()
     module_key: ModuleKey | None = Field(
         None, description="signs the modules that are built here; none: they are not signed"

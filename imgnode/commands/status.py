@@ -6,6 +6,8 @@ import argparse
 import json
 from dataclasses import asdict
 
+from imgnode.backup import declared
+from imgnode.backup import report as backup
 from imgnode.commands.group import Commands
 from imgnode.gate.report import lines as gate_lines
 from imgnode.gate.report import read as read_gate
@@ -37,6 +39,7 @@ def _status(arguments: argparse.Namespace) -> None:
             "serve": read_serving(),
             "gpu": gpu.read(),
             "maintenance": maintenance and asdict(maintenance),
+            "backup": backup.read() if declared.there() else None,
         }
         print(json.dumps(told, indent=1))
         return
@@ -49,6 +52,8 @@ def _status(arguments: argparse.Namespace) -> None:
         print(f"var      VOLATILE: {identity.var_degraded}")
     _print_seed(read_node(), errors)
     for line in [*gpu.lines(gpu.read()), *serve_lines(read_serving())]:
+        print(line)
+    for line in backup.lines(backup.read()) if declared.there() else ():
         print(line)
 
 
