@@ -28,6 +28,8 @@ UPDATE_AVAILABLE = "imgnode_update_available"
 UPDATE_CHECKED = "imgnode_update_checked_timestamp_seconds"
 UPDATE_ERROR = "imgnode_update_error"
 UPDATE_FAILED = "imgnode_update_failed_versions"
+STATE_SCHEMA = "imgnode_state_schema"
+STATE_SCHEMA_KNOWN = "imgnode_state_schema_known"
 GATE_VERDICT = "imgnode_gate_verdict"
 GATE_SECONDS = "imgnode_gate_seconds"
 HELP: Mapping[str, str] = {
@@ -48,6 +50,8 @@ HELP: Mapping[str, str] = {
     GPU_EXPECTED: "GPUs that the profile says; no sample where any number will do.",
     GPU_FOUND: "GPUs that answer.",
     GPU_PROBLEMS: "What is wrong with the GPUs, by key: how many GPUs, or 1 for the node.",
+    STATE_SCHEMA: "Form of the state on /var; no sample where it cannot be told.",
+    STATE_SCHEMA_KNOWN: "Newest form of the state that this version knows.",
     GATE_VERDICT: "1 for the class of this boot's verdict, else 0; all 0 while it is awaited.",
     GATE_SECONDS: "Seconds that the health gate took to its verdict.",
 }
