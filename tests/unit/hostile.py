@@ -31,9 +31,8 @@ class Key:
         argv = ["gpg", "--homedir", str(self.home), "--batch", "--quiet", *words]
         return subprocess.run(argv, input=data, capture_output=True, check=True).stdout
 
-    @cache
     def sign(self, data: bytes) -> bytes:
-        return self.gpg("--armor", "--detach-sign", data=data)
+        return _signature(self, data)
 
     @property
     def public(self) -> bytes:
@@ -43,6 +42,11 @@ class Key:
         """End gpg's agent, which would outlive the tests."""
         words = ["gpgconf", "--homedir", str(self.home), "--kill", "gpg-agent"]
         subprocess.run(words, check=True)
+
+
+@cache
+def _signature(key: Key, data: bytes) -> bytes:
+    return key.gpg("--armor", "--detach-sign", data=data)
 
 
 class Web(BaseHTTPRequestHandler):
@@ -142,10 +146,10 @@ class Site:
 
 
 @contextlib.contextmanager
-def serving(files: dict[str, bytes]) -> Iterator[Site]:
-    """Serve files by their paths."""
+def serving(files: dict[str, bytes], port: int = 0) -> Iterator[Site]:
+    """Serve files by their paths, on any port where none is named."""
     site = Site(files)
-    listening = ThreadingHTTPServer(("127.0.0.1", 0), type("One", (Web,), {"site": site}))
+    listening = ThreadingHTTPServer(("127.0.0.1", port), type("One", (Web,), {"site": site}))
     listening.daemon_threads = True
     site.port = listening.server_port
     threading.Thread(target=listening.serve_forever, args=(0.02,), daemon=True).start()
