@@ -20,6 +20,7 @@ from builder.vm.keep import keep_evidence
 from builder.vm.qemu import API_PORT, Accel, HostService
 from builder.vm.session import VmNode, VmSize, start_node
 from tests.build.boxed import FILES, RECIPE
+from tests.build.standin import BREAKS, STAND_IN
 from tests.vm.conftest import BOOT_S, FOLDER, ROOT, wait_settled
 from tests.vm.releases import Releases
 from tests.vm.test_serving import judged, sudo, wait_serving
@@ -36,39 +37,6 @@ description: a small container with a stand-in server
 container: recipe:box
 models: [toy]
 """
-STAND_IN = """\
-import http.server, json, sys, threading
-
-length = [word for word in sys.argv if word.startswith("--max-model-len=")]
-if length and int(length[0].partition("=")[2]) > 4096:
-    sys.exit("Value error, User-specified max_model_len is greater than the derived one (4096)")
-running, finish = [0], threading.Event()
-
-class Answer(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        if self.path == "/finish":
-            finish.set()
-        self.say('vllm:num_requests_running{engine="0"} %d.0\\n' % running[0])
-
-    def do_POST(self):
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        running[0] += 1
-        if asked["prompt"] == "hold":
-            finish.wait(1200)
-        text = {"choices": [{"text": "whole"}], "usage": {"completion_tokens": 1}}
-        running[0] -= 1
-        self.say(json.dumps(text))
-
-    def say(self, text):
-        data = text.encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-http.server.ThreadingHTTPServer(("", 8000), Answer).serve_forever()
-"""
-BREAKS = 'raise RuntimeError("this version cannot serve")\n'
 ENTRY = "entrypoint: [python3, /usr/local/share/imgnode/cache/server.py]"
 SLOW_S = 1500.0
 
