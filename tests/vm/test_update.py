@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -143,10 +144,14 @@ def slots(node: VmNode) -> dict[str, int | None]:
 
 
 def reboots_into(node: VmNode, command: str, version: str, limit_s: float = TRIES_S) -> None:
-    """Run a command that reboots; wait until the node has settled on a version, with it good."""
-    since = node.machine.serial.position()
+    """Run a command that reboots; wait until the node has settled on a version, with it good.
+
+    Prints how long that took, for docs/updates.md.
+    """
+    since, began = node.machine.serial.position(), time.monotonic()
     done = node.ssh.run(f"sudo {command}", COMMAND_S)
     assert done.rc != 1, done.stderr  # 255 when the reboot cuts the line
+    print(f"{command}: reboots after {time.monotonic() - began:.0f} s")
     boot = since
     while True:
         boot = node.machine.wait_for("login:", limit_s, since=boot).end
@@ -154,6 +159,7 @@ def reboots_into(node: VmNode, command: str, version: str, limit_s: float = TRIE
         told = node.ssh.run("sudo imgnode update status --json", COMMAND_S)
         if told.rc == 0 and json.loads(told.stdout)["running"] == version:
             break
+    print(f"{command}: {version} is good after {time.monotonic() - began:.0f} s")
     assert slots(node)[version] is None
 
 
