@@ -29,6 +29,8 @@ UPDATE_CHECKED = "imgnode_update_checked_timestamp_seconds"
 UPDATE_ERROR = "imgnode_update_error"
 UPDATE_FAILED = "imgnode_update_failed_versions"
 MAINTENANCE = "imgnode_maintenance"
+STATE_SCHEMA = "imgnode_state_schema"
+STATE_SCHEMA_KNOWN = "imgnode_state_schema_known"
 GATE_VERDICT = "imgnode_gate_verdict"
 GATE_SECONDS = "imgnode_gate_seconds"
 BACKUP_SUCCESS = "imgnode_backup_last_success_timestamp_seconds"
@@ -54,6 +56,8 @@ HELP: Mapping[str, str] = {
     GPU_FOUND: "GPUs that answer.",
     GPU_PROBLEMS: "What is wrong with the GPUs, by key: how many GPUs, or 1 for the node.",
     MAINTENANCE: "1 while a person has put the node into maintenance, else 0.",
+    STATE_SCHEMA: "Form of the state on /var; no sample where it cannot be told.",
+    STATE_SCHEMA_KNOWN: "Newest form of the state that this version knows.",
     GATE_VERDICT: "1 for the class of this boot's verdict, else 0; all 0 while it is awaited.",
     GATE_SECONDS: "Seconds that the health gate took to its verdict.",
     BACKUP_SUCCESS: "When the last backup was made, in seconds since 1970, by target.",

@@ -16,6 +16,7 @@ from imgnode.identity import Identity, read_identity
 from imgnode.maintain import mode
 from imgnode.nodeconfig import NodeConfig, SeedError, read_errors, read_node
 from imgnode.process import run
+from imgnode.schema import report as schema
 from imgnode.serve.report import lines as serve_lines
 from imgnode.serve.report import read as read_serving
 
@@ -36,6 +37,7 @@ def _status(arguments: argparse.Namespace) -> None:
             **asdict(identity),
             "seed_errors": [asdict(error) for error in errors],
             "gate": read_gate(),
+            "schema": schema.read(),
             "serve": read_serving(),
             "gpu": gpu.read(),
             "maintenance": maintenance and asdict(maintenance),
@@ -50,6 +52,8 @@ def _status(arguments: argparse.Namespace) -> None:
         print(line)
     if identity.var_degraded:
         print(f"var      VOLATILE: {identity.var_degraded}")
+    for line in schema.lines(schema.read()):
+        print(line)
     _print_seed(read_node(), errors)
     for line in [*gpu.lines(gpu.read()), *serve_lines(read_serving())]:
         print(line)

@@ -14,6 +14,7 @@ from imgnode import cli, etc
 from imgnode.commands import status as status_command
 from imgnode.identity import Identity, read_identity, read_slot
 from imgnode.process import Finished, run
+from imgnode.schema import report as schema_report
 
 BOOT_COUNT = "sys/firmware/efi/efivars/LoaderBootCountPath-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 HASH = "0123456789abcdef" * 4
@@ -275,6 +276,17 @@ def test_status_tells_the_gates_verdict(
     gate["class"] = "config"
     assert "gate     config: loading\ngate     x\n" in status(monkeypatch, capsys, GOOD, gate=gate)
     assert json.loads(status(monkeypatch, capsys, GOOD, "--json", gate=gate))["gate"] == gate
+
+
+def test_status_tells_of_a_newer_state(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = {"number": 2, "known": 2, "kept": 1, "error": None}
+    monkeypatch.setattr(schema_report, "read", lambda: told)
+    assert "state" not in status(monkeypatch, capsys, GOOD)
+    told["number"] = 3
+    assert "state    NEWER: of form 3, this version knows 2" in status(monkeypatch, capsys, GOOD)
+    assert json.loads(status(monkeypatch, capsys, GOOD, "--json"))["schema"] == told
 
 
 def test_status_for_machines(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from builder.core.process import Runner
 from builder.vm.keep import keep_evidence
 from builder.vm.qemu import Accel, HostService
 from builder.vm.session import VmNode, VmSize, start_node
+from tests.unit import hostile
 from tests.vm.conftest import BOOT_S, FOLDER, ROOT, SEED, wait_settled
 from tests.vm.releases import Releases
 from tests.vm.versions import SERVER, Versions, make_versions
@@ -31,16 +33,43 @@ ExecStart=/usr/bin/false
 [Install]
 WantedBy=multi-user.target
 """
+ATTACKED = "2099.2.5"
+LARGE = 32 << 20  # bytes; what is fetched where patches fit is smaller
+PATCH = f"root.from-{SECOND}.zstpatch"
+ATTACKS: tuple[tuple[str, hostile.Answer | None, str], ...] = (
+    *((name, None, "signature") for name in ("stable.json.asc", "SHA256SUMS.gpg")),
+    *((name, None, "damaged") for name in ("SHA256SUMS", "release.json", "manifest.json", PATCH)),
+    ("stable.json.asc", hostile.endless, "fetch"),
+    ("manifest.json", hostile.truncated, "fetch"),
+    ("SHA256SUMS", hostile.elsewhere(302, "http://10.0.2.2/"), "fetch"),
+    (PATCH, hostile.short, "damaged"),
+    (PATCH, hostile.endless, "fetch"),
+)
+SLOT_A = "/dev/disk/by-partlabel/imgbuild-bare_2099.1"
+TABLE = "imgnode/schema/table.py"
+FORM = """
+
+def _form(folder: Path) -> None:
+    (folder / "gate").mkdir(exist_ok=True)
+    (folder / "gate/form").write_text(str(max(TABLE)))
+
+
+TABLE = {FIRST: TABLE[FIRST], **{n: Migration(("gate",), _form) for n in range(2, NEWEST + 1)}}
+"""
 
 
 @pytest.fixture(scope="module")
 def versions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Versions]:
-    """Build two versions that differ in a message; only the first is released."""
+    """Build two versions that differ in a message and the form of the state.
+
+    Only the first is released.
+    """
     made = make_versions(ROOT, tmp_path_factory.mktemp("versions"), FOLDER.parent)
     try:
         for version, text in ((FIRST, "the first"), (SECOND, "the second")):
             made.place.write("overlays/base/etc/motd", f"{text} version\n")
             made.build(version)
+            knows_form(made, 2)
         made.release(FIRST)
         yield made
     finally:
@@ -75,6 +104,20 @@ def up(
             print(keep_evidence(started.machine, started.ssh, logs))
 
 
+def knows_form(versions: Versions, newest: int) -> None:
+    """Let the versions that are built from now on have a newer form of the state."""
+    text = (ROOT / TABLE).read_text() + FORM.replace("NEWEST", f"{newest}")
+    versions.place.write(TABLE, text)
+
+
+def form(node: VmNode) -> tuple[str, str]:
+    """Return the number of the state's form, and what a migration has written."""
+    kept = say(node, "sudo ls -A /var/lib/imgnode")
+    assert ".schema" not in kept.split()
+    number, made = "/var/lib/imgnode/schema", "/var/lib/imgnode/gate/form"
+    return say(node, f"cat {number}"), say(node, f"sudo cat {made} || true")
+
+
 def say(node: VmNode, command: str) -> str:
     """Return what a command prints that must succeed."""
     done = node.ssh.run(command, COMMAND_S)
@@ -101,10 +144,14 @@ def slots(node: VmNode) -> dict[str, int | None]:
 
 
 def reboots_into(node: VmNode, command: str, version: str, limit_s: float = TRIES_S) -> None:
-    """Run a command that reboots; wait until the node has settled on a version, with it good."""
-    since = node.machine.serial.position()
+    """Run a command that reboots; wait until the node has settled on a version, with it good.
+
+    Prints how long that took, for docs/updates.md.
+    """
+    since, began = node.machine.serial.position(), time.monotonic()
     done = node.ssh.run(f"sudo {command}", COMMAND_S)
     assert done.rc != 1, done.stderr  # 255 when the reboot cuts the line
+    print(f"{command}: reboots after {time.monotonic() - began:.0f} s")
     boot = since
     while True:
         boot = node.machine.wait_for("login:", limit_s, since=boot).end
@@ -112,6 +159,7 @@ def reboots_into(node: VmNode, command: str, version: str, limit_s: float = TRIE
         told = node.ssh.run("sudo imgnode update status --json", COMMAND_S)
         if told.rc == 0 and json.loads(told.stdout)["running"] == version:
             break
+    print(f"{command}: {version} is good after {time.monotonic() - began:.0f} s")
     assert slots(node)[version] is None
 
 
@@ -133,11 +181,14 @@ def test_a_new_version_comes_by_patches_and_is_kept(
     assert say(up, "cat /etc/motd") == "the second version"
     assert slots(up) == {FIRST: None, SECOND: None}
     assert status(up)["updated"] is not None
+    assert form(up) == ("2", "2")
 
 
 def test_back_by_hand(up: VmNode) -> None:
     reboots_into(up, "imgnode update rollback --reboot", FIRST)
     assert slots(up) == {FIRST: None, SECOND: 0}
+    assert form(up) == ("2", "2")
+    assert "state    NEWER: of form 2, this version knows 1" in say(up, "imgnode status")
     assert "rolled back by hand" in refused(up, "sudo imgnode update apply")
 
 
@@ -172,18 +223,57 @@ def test_an_old_channel_file_is_not_believed(up: VmNode, versions: Versions) -> 
 
 
 @pytest.mark.long
+def test_one_attack_after_another_and_the_fallback_still_boots(
+    up: VmNode, versions: Versions, releases: Releases
+) -> None:
+    """The whole table is tests/unit/test_update_attacks.py; here the slots are real ones."""
+    versions.release(SECOND)
+    reboots_into(up, "imgnode update apply --retry --reboot", SECOND)
+    versions.place.write("overlays/base/etc/motd", "the attacked version\n")
+    versions.build(ATTACKED)
+    versions.release(ATTACKED)
+    files = {
+        str(path.relative_to(versions.repository)): path.read_bytes()
+        for path in versions.repository.rglob("*")
+        if path.is_file() and path.stat().st_size < LARGE
+    }
+    signs = up.ssh.run(f"sudo sha256sum {SLOT_A}", COMMAND_S).stdout
+    assert len(signs.splitlines()) == 2
+    before = slots(up)
+    releases.down()
+    for name, lie, kind in ATTACKS:
+        path = next(one for one in files if one.endswith((f"{ATTACKED}/{name}", f"bare/{name}")))
+        with hostile.serving(dict(files), releases.port) as site:
+            if lie is None:
+                data = bytearray(files[path])
+                data[len(data) // 2] ^= 1
+                site.files[path] = bytes(data)
+            else:
+                site.lies[name] = lie
+            assert f"update: {kind}: " in refused(up, "sudo imgnode update apply"), (name, lie)
+        assert slots(up) == before
+    releases.up()
+    assert up.ssh.run(f"sudo sha256sum {SLOT_A}", COMMAND_S).stdout == signs
+    assert status(up)["staged"] is None
+    reboots_into(up, "imgnode update rollback --reboot", FIRST)
+
+
+@pytest.mark.long
 def test_a_version_with_a_broken_unit_goes_back_without_a_hand(
     up: VmNode, versions: Versions
 ) -> None:
     place = versions.place
     unit = place.write("overlays/base/usr/lib/systemd/system/broken.service", BROKEN_UNIT)
     preset = place.write("units/system-preset/00-broken.preset", "enable broken.service\n")
+    knows_form(versions, 3)
+    before = form(up)
     versions.build(BROKEN)
     unit.unlink()
     preset.unlink()
     versions.release(BROKEN)
     reboots_into(up, "imgnode update apply --reboot", FIRST)
     assert slots(up) == {FIRST: None, BROKEN: 0}
+    assert form(up) == before
     assert BROKEN in status(up)["failed"]
     assert "failed-here" in refused(up, "sudo imgnode update apply")
 
