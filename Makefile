@@ -61,6 +61,10 @@ bench-container: setup  ## measure the seeded store against docker load; needs a
 	$(IMGBUILD) build --profile cpu
 	$(PYTHON) -m bench.zerocopy
 
+.PHONY: bench-update
+bench-update: setup  ## measure what an update costs a node, against a full download and casync
+	$(PYTHON) -m bench.updates
+
 .PHONY: clean
 clean:  ## remove images and the cache
 	rm -rf out .cache

@@ -82,7 +82,7 @@ def test_an_update_comes_by_patches_and_lands_in_the_other_slot(node: Node) -> N
     assert ready.patched
     assert ready.fetched < len(NEW_ROOT) // 10
     fetched = [path.rpartition("/")[2] for path in node.server.asked]
-    assert not {"root.erofs.zst", "root.verity.zst", "uki.efi"} & set(fetched)
+    assert not {"root.erofs.zst", "root.verity.zst", "uki.efi.zst"} & set(fetched)
     assert put_in(node) == NEW
     assert node.device(1, "root").read_bytes() == NEW_ROOT
     assert node.entries == [f"{IMAGE}_{OLD}.efi", f"{STEM}+3-0.efi"]

@@ -132,31 +132,25 @@ class Server:
         files = {
             "root.erofs.zst": zstd(NEW_ROOT, work),
             "root.verity.zst": zstd(tree.read_bytes(), work),
-            "uki.efi": NEW_UKI,
+            "uki.efi.zst": zstd(NEW_UKI, work),
             f"root.from-{OLD}.zstpatch": zstd(NEW_ROOT, work, OLD_ROOT),
             f"uki.from-{OLD}.zstpatch": zstd(NEW_UKI, work, OLD_UKI),
         }
         rows = [
-            ("root.erofs", NEW_ROOT, f"{stem}_{halves[0]}.root.raw", None, OLD_ROOT),
-            (
-                "root.verity",
-                tree.read_bytes(),
-                f"{stem}_{halves[1]}.verity.raw",
-                "root.verity.zst",
-                b"",
-            ),
-            ("uki.efi", NEW_UKI, f"{stem}.efi", "uki.efi", OLD_UKI),
+            ("root.erofs", NEW_ROOT, f"{stem}_{halves[0]}.root.raw", OLD_ROOT),
+            ("root.verity", tree.read_bytes(), f"{stem}_{halves[1]}.verity.raw", b""),
+            ("uki.efi", NEW_UKI, f"{stem}.efi", OLD_UKI),
         ]
         parts = [
             {
                 **entry(name, data),
                 "install_as": target,
-                "full": entry(full or f"{name}.zst", files[full or f"{name}.zst"]),
+                "full": entry(f"{name}.zst", files[f"{name}.zst"]),
                 "patches": [_patch(f"{name.partition('.')[0]}.from-{OLD}.zstpatch", files, old)]
                 if old
                 else [],
             }
-            for name, data, target, full, old in rows
+            for name, data, target, old in rows
         ]
         release = {
             "schema_version": 1,

@@ -174,7 +174,7 @@ def test_a_new_version_comes_by_patches_and_is_kept(
     reboots_into(up, "imgnode update apply --reboot", SECOND)
     moved = {name: sent for name, _, _, sent in releases.asked_since(before)}
     full = versions.repository / "imgbuild-bare" / SECOND
-    whole = sum((full / name).stat().st_size for name in ("root.erofs.zst", "uki.efi"))
+    whole = sum((full / name).stat().st_size for name in ("root.erofs.zst", "uki.efi.zst"))
     assert f"root.from-{FIRST}.zstpatch" in moved
     assert "root.erofs.zst" not in moved
     assert sum(moved.values()) < whole / 20
