@@ -28,6 +28,10 @@ UPDATE_AVAILABLE = "imgnode_update_available"
 UPDATE_CHECKED = "imgnode_update_checked_timestamp_seconds"
 UPDATE_ERROR = "imgnode_update_error"
 UPDATE_FAILED = "imgnode_update_failed_versions"
+HEALTH_LEVEL = "imgnode_health_level"
+HEALTH_FINDING = "imgnode_health_finding"
+HEALTH_TIME = "imgnode_health_timestamp_seconds"
+SERVE_CLASS = "imgnode_serve_class"
 GATE_VERDICT = "imgnode_gate_verdict"
 GATE_SECONDS = "imgnode_gate_seconds"
 HELP: Mapping[str, str] = {
@@ -48,6 +52,10 @@ HELP: Mapping[str, str] = {
     GPU_EXPECTED: "GPUs that the profile says; no sample where any number will do.",
     GPU_FOUND: "GPUs that answer.",
     GPU_PROBLEMS: "What is wrong with the GPUs, by key: how many GPUs, or 1 for the node.",
+    HEALTH_LEVEL: "How bad it is, by health check: 0 good, 1 a warning, 2 failed.",
+    HEALTH_FINDING: "What health checks find now, by check and key: how many times.",
+    HEALTH_TIME: "When the health checks last told, in seconds since 1970.",
+    SERVE_CLASS: "1 for the class of forward progress that serving is in, 0 for the others.",
     GATE_VERDICT: "1 for the class of this boot's verdict, else 0; all 0 while it is awaited.",
     GATE_SECONDS: "Seconds that the health gate took to its verdict.",
 }
@@ -64,7 +72,7 @@ def write(name: str, metrics: Mapping[str, Samples], root: Path = Path("/")) -> 
         lines += [f"# HELP {metric} {HELP[metric]}", f"# TYPE {metric} gauge"]
         for labels, value in samples.items():
             pairs = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels)
-            lines.append(f"{metric}{{{pairs}}} {value:g}" if pairs else f"{metric} {value:g}")
+            lines.append(f"{metric}{{{pairs}}} {value:.15g}" if pairs else f"{metric} {value:.15g}")
     write_atomic(root / FOLDER / f"{name}.prom", "\n".join(lines) + "\n")
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from dataclasses import asdict
 
 from imgnode.commands.group import Commands
 from imgnode.gate.report import lines as gate_lines
 from imgnode.gate.report import read as read_gate
 from imgnode.gpu import check as gpu
+from imgnode.health import report as health
 from imgnode.identity import Identity, read_identity
 from imgnode.nodeconfig import NodeConfig, SeedError, read_errors, read_node
 from imgnode.process import run
@@ -34,6 +36,7 @@ def _status(arguments: argparse.Namespace) -> None:
             "gate": read_gate(),
             "serve": read_serving(),
             "gpu": gpu.read(),
+            "health": health.read(),
         }
         print(json.dumps(told, indent=1))
         return
@@ -45,7 +48,8 @@ def _status(arguments: argparse.Namespace) -> None:
     if identity.var_degraded:
         print(f"var      VOLATILE: {identity.var_degraded}")
     _print_seed(read_node(), errors)
-    for line in [*gpu.lines(gpu.read()), *serve_lines(read_serving())]:
+    watched = health.short(health.read(), time.time())
+    for line in [*gpu.lines(gpu.read()), *serve_lines(read_serving()), *watched]:
         print(line)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from imgnode import loopback
-from imgnode.serve.command import NAME
+from imgnode.serve.names import NAME
 
 SOCKET = Path("run/docker.sock")
 _ASK_S = 5.0

@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
-import calendar
 import re
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from imgnode.health.contract import Finding, Level
-from imgnode.process import run
+from imgnode.process import Finished, run
 
 NAME = "certificates"
 # Prometheus' exporter-toolkit, docs/web-configuration.md: tls_server_config.
 _CONFIGS = ("etc/imgnode/*.y*ml", "run/imgnode/*.y*ml", "etc/prometheus/*.y*ml")
 _FILES = re.compile(r"^\s*(?:cert_file|client_ca_file):\s*[\"']?([^\s\"'#]+)", re.MULTILINE)
-_SOON_S = 14 * 86400.0
+_SOON_S = 14 * 86400
 _ASK_S = 20
-_FORMAT = "%b %d %H:%M:%S %Y GMT"
+_END = "notAfter="
 _HINT = "put a new one in its place (write_files in the seed), then restart what uses it"
 
 
-def ends_at(path: Path) -> float:
-    """Return when a certificate ends, in seconds since 1970. Raises OSError or ValueError."""
-    words = ["openssl", "x509", "-noout", "-enddate", "-in", str(path)]
-    told = run(words, timeout_s=_ASK_S)
-    if told.rc:
-        raise ValueError((told.stderr.strip().splitlines() or ["openssl failed"])[0])
-    text = " ".join(told.stdout.strip().removeprefix("notAfter=").split())
-    return float(calendar.timegm(time.strptime(text, _FORMAT)))
+def look_at(path: Path) -> tuple[Level, str]:
+    """Return how long a certificate lasts, and what openssl says of it (openssl-x509(1)).
+
+    Raises ValueError with openssl's words where it is none.
+    """
+    last = _openssl(path, f"-checkend={_SOON_S}")
+    words = (last.stdout or last.stderr).strip().splitlines() or ["openssl says nothing"]
+    if not words[0].startswith(_END):
+        raise ValueError(words[0])
+    ends = words[0].removeprefix(_END)
+    if last.rc == 0:
+        return Level.OK, ends
+    return (Level.FAILED if _openssl(path, "-checkend=0").rc else Level.WARNING), ends
+
+
+def _openssl(path: Path, check: str) -> Finished:
+    words = ["openssl", "x509", "-noout", "-enddate", *check.split("="), "-in", str(path)]
+    return run(words, timeout_s=_ASK_S)
 
 
 @dataclass(frozen=True)
@@ -37,8 +45,7 @@ class CertificatesCheck:
     """Whether the certificates that the node shows are there and last."""
 
     root: Path = Path("/")
-    ends: Callable[[Path], float] = ends_at
-    wall: Callable[[], float] = time.time
+    see: Callable[[Path], tuple[Level, str]] = look_at
     name: str = NAME
     every_s: float = 3600.0
 
@@ -63,15 +70,15 @@ class CertificatesCheck:
     def _judge(self, path: Path) -> Iterator[Finding]:
         shown = f"/{path.relative_to(self.root)}"
         try:
-            left = self.ends(path) - self.wall()
+            level, ends = self.see(path)
         except (OSError, ValueError) as error:
             fact = f"{shown} cannot be read: {error}"
             yield Finding(NAME, "unreadable", Level.WARNING, fact, _HINT)
             return
-        figures: dict[str, str | float] = {"file": shown, "seconds_left": round(left)}
-        if left <= 0:
-            fact = f"{shown} has ended"
-            yield Finding(NAME, "expired", Level.FAILED, fact, _HINT, evidence=figures)
-        elif left < _SOON_S:
-            fact = f"{shown} ends in {left / 86400:.0f} days"
-            yield Finding(NAME, "expiry", Level.WARNING, fact, _HINT, evidence=figures)
+        evidence = {"file": shown, "ends": ends}
+        if level is Level.FAILED:
+            fact = f"{shown} ended at {ends}"
+            yield Finding(NAME, "expired", level, fact, _HINT, evidence=evidence)
+        elif level is Level.WARNING:
+            fact = f"{shown} ends soon, at {ends}"
+            yield Finding(NAME, "expiry", level, fact, _HINT, evidence=evidence)

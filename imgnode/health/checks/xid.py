@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from imgnode.files import write_atomic
-from imgnode.gpu.profile import read_profile
 from imgnode.health.contract import Finding, Level, Remedy
 from imgnode.health.kmsg import KernelLog, Record
 from imgnode.serve.facts import read_json
@@ -91,28 +91,34 @@ class XidCheck:
         self.log = self.log or KernelLog(self.root)
 
     def supported(self) -> bool:
-        """Tell whether the image is for GPUs, and the kernel's log can be read."""
-        return read_profile(self.root) is not None and bool(self.log and self.log.there())
+        """Tell whether the kernel's log can be read."""
+        return bool(self.log and self.log.there())
 
     def look(self, now: float) -> list[Finding]:
         """Read what is new, count it, tell what asks for something. Raises OSError."""
         if not self._loaded:
             self._load()
-        new = [one for one in (self.log.read() if self.log else ()) if one.number > self._last]
-        events = [event for event in map(parse, new) if event is not None]
-        if new:
-            self._last = new[-1].number
+        events = list(self._new())
         for event in events:
             of_gpu = self.counts.setdefault(event.address, {})
             of_gpu[str(event.xid)] = of_gpu.get(str(event.xid), 0) + 1
         self._recent = [one for one in (*self._recent, *events) if now - one.at < _TOLD_S]
         if events:
-            self._save()
+            with suppress(OSError):  # a full disk must not hide a dying GPU
+                self._save()
         return self._tell(self._recent)
 
     def tell(self) -> Mapping[str, object]:
         """Return the counts by GPU and Xid, for /run/imgnode/health.json."""
         return {"counts": self.counts}
+
+    def _new(self) -> Iterator[Event]:
+        """Yield the Xids that were not read before."""
+        for record in self.log.read() if self.log else ():
+            event = parse(record) if record.number > self._last else None
+            self._last = max(self._last, record.number)
+            if event is not None:
+                yield event
 
     def _tell(self, events: Iterable[Event]) -> list[Finding]:
         """Return one finding for each GPU and Xid; what may be ignored is counted only."""
