@@ -190,6 +190,7 @@ DEFAULT = "eth0\t00000000\t0202000A\t0003\t0\t0\t1024\t00000000\t0\t0\t0\n"
 LOCAL = "eth0\t0002000A\t00000000\t0001\t0\t0\t1024\t00FFFFFF\t0\t0\t0\n"
 ZERO = "0" * 32
 DEFAULT6 = f"{ZERO} 00 {ZERO} 00 {'fe80' + '0' * 28} 00000400 1 0 00450003     eth0\n"
+REJECT = "*\t00000000\t00000000\t0201\t0\t0\t0\t00000000\t0\t0\t0\n"
 REJECT6 = f"{ZERO} 00 {ZERO} 00 {ZERO} ffffffff 1 0 00200200       lo\n"
 
 
@@ -200,7 +201,7 @@ def test_network(root: Path) -> None:
     interface(root, "eth0", carrier="1")
     interface(root, "eth1", carrier=None)
     assert check.supported()
-    put(root / "proc/net/route", ROUTE + LOCAL)
+    put(root / "proc/net/route", ROUTE + LOCAL + REJECT)
     put(root / "proc/net/ipv6_route", REJECT6)
     assert told(check.look(0)) == [("route", Level.WARNING, Remedy.UNIT)]
     put(root / "proc/net/ipv6_route", REJECT6 + DEFAULT6)

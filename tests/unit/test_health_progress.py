@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from imgnode import loopback
+from imgnode.health.container import Container
 from imgnode.health.progress import (
     NOTHING,
     QUIET_S,
@@ -17,6 +19,8 @@ from imgnode.health.progress import (
     Progress,
     read_load,
 )
+from imgnode.loopback import Answer
+from tests.unit.serve_node import put
 
 FIXTURE = Path(__file__).parents[1] / "fixtures/vllm/metrics.txt"
 LOOK_S = 10.0
@@ -208,3 +212,43 @@ def test_a_server_that_counts_nothing_is_idle() -> None:
 
 def test_the_limits_keep_the_promise() -> None:
     assert QUIET_S + 2 * LOOK_S + 5 <= 60
+
+
+SCOPE = "sys/fs/cgroup/system.slice/docker-abc.scope/cpu.stat"
+
+
+def test_the_cgroup_of_the_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Path, str]] = []
+
+    def ask(place: Path, path: str, *, limit_s: float) -> Answer:
+        assert limit_s <= 5
+        asked.append((place, path))
+        return Answer(200, b'{"State": {"Pid": 42}}')
+
+    monkeypatch.setattr(loopback, "ask", ask)
+    container = Container(tmp_path)
+    assert container.cpu_s() is None
+    put(tmp_path / "proc/42/cgroup", "0::/system.slice/docker-abc.scope\n")
+    put(tmp_path / SCOPE, "usage_usec 1500000\nuser_usec 1\n")
+    assert container.cpu_s() == 1.5
+    assert asked == [(tmp_path / "run/docker.sock", "/containers/vllm/json")] * 2
+    put(tmp_path / SCOPE, "usage_usec 2500000\n")
+    assert container.cpu_s() == 2.5
+    assert len(asked) == 2  # a Docker that hangs is not asked again
+    (tmp_path / SCOPE).unlink()
+    assert container.cpu_s() is None
+    assert len(asked) == 3
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"message": "no such container"}', b"{"])
+def test_no_container_has_no_cgroup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: bytes
+) -> None:
+    monkeypatch.setattr(loopback, "ask", lambda *_, **__: Answer(404, body))
+    assert Container(tmp_path).cpu_s() is None
+
+    def hang(*_: object, **__: object) -> Answer:
+        raise TimeoutError
+
+    monkeypatch.setattr(loopback, "ask", hang)
+    assert Container(tmp_path).cpu_s() is None

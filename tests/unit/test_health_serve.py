@@ -24,7 +24,9 @@ from tests.unit.standin import Script, served
 class Stage:
     """One node, looked at each ten seconds."""
 
-    def __init__(self, root: Path, server: Script) -> None:
+    def __init__(self, root: Path, server: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._patch = monkeypatch
+        self._patch.setattr(serve, "_SCRAPE_S", 60.0)  # however slow the machine of the test is
         self.root, self.server = root, server
         self.now = 1000.0
         self.cpu: float | None = 10.0
@@ -35,6 +37,11 @@ class Stage:
             root, unit=lambda: self.unit, cpu=lambda: self.cpu, prober=prober, clock=self.clock
         )
         self.prober = prober
+
+    def silence(self) -> None:
+        """Let the server take connections and never answer: no limit is too short for that."""
+        self.server.silent = True
+        self._patch.setattr(serve, "_SCRAPE_S", 0.02)
 
     def clock(self) -> float:
         return self.now
@@ -75,10 +82,9 @@ class Stage:
 
 @pytest.fixture
 def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    monkeypatch.setattr(serve, "_SCRAPE_S", 0.1)
     with served(monkeypatch) as script:
         facts = {**serve_node.SERVE, "port": script.port}
-        made = Stage(serve_node.make(tmp_path, serve=facts), script)
+        made = Stage(serve_node.make(tmp_path, serve=facts), script, monkeypatch)
         made.told("serving")
         made.process(alive=True)
         yield made
@@ -107,7 +113,7 @@ def test_it_serves(stage: Stage) -> None:
 def test_a_server_that_is_stopped_is_stalled(stage: Stage) -> None:
     """As by SIGSTOP: connections are taken, nothing is answered, no processor is used."""
     stage.looks(3)
-    stage.server.silent = True
+    stage.silence()
     assert stage.looks(2, uses=0.0) == []
     assert only(stage.looks(2, uses=0.0)) == ("stalled", Level.FAILED, Remedy.SERVE)
     assert stage.verdict is Class.STALLED
@@ -116,7 +122,7 @@ def test_a_server_that_is_stopped_is_stalled(stage: Stage) -> None:
 def test_a_busy_server_that_is_slow_to_answer_is_saturated(stage: Stage) -> None:
     stage.server.running = 9
     stage.look()
-    stage.server.silent = True
+    stage.silence()
     for _ in range(12):
         assert stage.look(uses=1.5) == []
         assert stage.verdict is Class.SATURATED
@@ -193,6 +199,14 @@ def test_a_token_that_is_slow_to_come_is_still_owed(
     stage.server.tokens += 1
     assert stage.look() == []
     assert not stage.prober.owed
+
+
+def test_one_question_at_a_time(stage: Stage) -> None:
+    stage.looks(7)
+    stage.server.tokens += 1  # others are served meanwhile: nothing is owed any more
+    assert stage.looks(10, uses=0.0) == []
+    assert stage.verdict is Class.IDLE
+    assert len(stage.later) == 1
 
 
 @pytest.mark.parametrize(

@@ -22,14 +22,14 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Script]:
 
 def test_a_question_and_its_answer(server: Script) -> None:
     server.tokens = 7
-    answer = loopback.ask(server.port, "/metrics", limit_s=5)
+    answer = loopback.ask(server.port, "/metrics", limit_s=60)
     assert answer.status == 200
     assert answer.text.splitlines()[-1].endswith(" 7")
-    assert loopback.ask(server.port, "/x", limit_s=5) == loopback.Answer(404, b"no such page")
+    assert loopback.ask(server.port, "/x", limit_s=60) == loopback.Answer(404, b"no such page")
 
 
 def test_a_body_is_posted_with_its_headers(server: Script) -> None:
-    loopback.ask(server.port, "/v1/completions", limit_s=5, body=b"{}", headers={"X-A": "b"})
+    loopback.ask(server.port, "/v1/completions", limit_s=60, body=b"{}", headers={"X-A": "b"})
     verb, path, headers, body = server.asked[0]
     assert (verb, path, body) == ("POST", "/v1/completions", b"{}")
     assert headers["X-A"] == "b"
@@ -39,10 +39,10 @@ def test_nobody_listens(server: Script) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         with pytest.raises(ConnectionRefusedError):
-            loopback.ask(free.getsockname()[1], "/", limit_s=5)
+            loopback.ask(free.getsockname()[1], "/", limit_s=60)
     server.cut = True
     with pytest.raises(ConnectionError, match="without an answer"):
-        loopback.ask(server.port, "/", limit_s=5)
+        loopback.ask(server.port, "/", limit_s=60)
 
 
 def test_silence_has_a_limit(server: Script) -> None:
@@ -54,9 +54,11 @@ def test_silence_has_a_limit(server: Script) -> None:
 def test_the_limit_is_for_the_whole_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that says one byte after the other has no more time than any."""
 
+    limits: list[float] = []
+
     class Drop:
         def settimeout(self, left: float) -> None:
-            assert left > 0
+            limits.append(left)
 
         def recv(self, _: int) -> bytes:
             return b"x"
@@ -65,7 +67,7 @@ def test_the_limit_is_for_the_whole_answer(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(loopback.time, "monotonic", lambda: next(clock))
     with pytest.raises(TimeoutError):
         loopback._all(Drop(), 10.0)  # type: ignore[arg-type]
-    assert next(clock) <= 12
+    assert limits == [10 - passed for passed in range(10)]
 
 
 def test_an_endless_answer_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +86,7 @@ def test_an_endless_answer_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_socket_of_the_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", _socket.socket.connect)
     with pytest.raises(FileNotFoundError):
-        loopback.ask(tmp_path / "s", "/", limit_s=5)
+        loopback.ask(tmp_path / "s", "/", limit_s=60)
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tmp_path / "s"))
         listening.listen()
@@ -97,7 +99,7 @@ def test_a_socket_of_the_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
         thread = threading.Thread(target=answer)
         thread.start()
-        assert loopback.ask(tmp_path / "s", "/_ping", limit_s=5).text == "OK"
+        assert loopback.ask(tmp_path / "s", "/_ping", limit_s=60).text == "OK"
         thread.join()
 
 
