@@ -148,7 +148,7 @@ def test_ten_minutes_of_saturation_are_no_fault(stage: Stage) -> None:
 
 
 def test_with_gpus_an_engine_that_spins_is_a_stall(stage: Stage) -> None:
-    gpu = {"gpu": {"mig": None}, "gpu_runtime": "devices"}
+    gpu: dict[str, Any] = {"gpu": {"mig": None}, "gpu_runtime": "devices"}
     facts = {**serve_node.SERVE, "port": stage.server.port}
     serve_node.make(stage.root, serve=facts, **gpu)
     stage.server.running = 1

@@ -11,16 +11,17 @@ import pytest
 from imgnode.gate import systemd
 from imgnode.gpu import check as gpu_check
 from imgnode.gpu.check import Report
-from imgnode.health.checks import certificates, layers
+from imgnode.health.checks import certificates
 from imgnode.health.checks.certificates import CertificatesCheck
 from imgnode.health.checks.docker import DockerCheck
 from imgnode.health.checks.gpu import GpuCheck
 from imgnode.health.checks.layers import LayersCheck
 from imgnode.health.checks.units import UnitsCheck
 from imgnode.health.contract import Finding, Level, Remedy
+from imgnode.layers import mounts
 from imgnode.loopback import Answer
 from imgnode.problems import Problem
-from imgnode.process import Finished
+from imgnode.process import Finished, run
 from tests.unit import serve_node
 from tests.unit.serve_node import put
 
@@ -125,7 +126,7 @@ def test_layers(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [f"1 1 253:{n} / {place}/{name} ro - erofs" for n, name in enumerate(names[:2])]
     put(root / "proc/self/mountinfo", "\n".join(lines))
     verdicts = {f"imgnode-{names[0][:16]}": True, f"imgnode-{names[1][:16]}": False}
-    monkeypatch.setattr(layers.mounts, "verdicts", lambda: verdicts)
+    monkeypatch.setattr(mounts, "verdicts", lambda: verdicts)
     found = check.look(0)
     assert [(one.key, one.evidence.get("root_hash"), one.unit) for one in found] == [
         ("corrupt", names[1], None),
@@ -190,13 +191,13 @@ def test_certificates_that_configs_name(root: Path) -> None:
 def test_what_openssl_says(
     monkeypatch: pytest.MonkeyPatch, answers: dict[int, int], level: Level
 ) -> None:
-    def run(words: list[str], *, timeout_s: float) -> Finished:
+    def answer(words: list[str], *, timeout_s: float) -> Finished:
         assert timeout_s <= 30
         seconds = int(words[words.index("-checkend") + 1])
         text = "notAfter=Dec  1 10:00:00 2026 GMT\nCertificate will expire\n"
         return Finished(answers[seconds], text, "")
 
-    monkeypatch.setattr(certificates, "run", run)
+    monkeypatch.setattr(certificates, "run", answer)
     assert certificates.look_at(Path("/x")) == (level, "Dec  1 10:00:00 2026 GMT")
 
 
@@ -204,11 +205,11 @@ def test_what_openssl_says(
 def test_openssl_itself(tmp_path: Path) -> None:
     words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
     words += ["-nodes", "-subj", "/CN=x", "-keyout", f"{tmp_path}/k", "-out", f"{tmp_path}/c"]
-    assert certificates.run([*words, "-days", "30"], timeout_s=60).rc == 0
+    assert run([*words, "-days", "30"], timeout_s=60).rc == 0
     level, ends = certificates.look_at(tmp_path / "c")
     assert level is Level.OK
     assert time.strptime(ends, "%b %d %H:%M:%S %Y GMT")
-    assert certificates.run([*words, "-days", "3"], timeout_s=60).rc == 0
+    assert run([*words, "-days", "3"], timeout_s=60).rc == 0
     assert certificates.look_at(tmp_path / "c")[0] is Level.WARNING
     with pytest.raises(ValueError, match="k"):
         certificates.look_at(tmp_path / "k")

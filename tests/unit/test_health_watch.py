@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -227,8 +228,7 @@ def test_the_command(
     assert capsys.readouterr().out.startswith("health   not watched (hint: ")
     serve = Serve("serve")
     stage = Stage(tmp_path, [Check(found=[LOW]), serve])
-    monkeypatch.setattr(command.time, "time", stage.clock)
-    monkeypatch.setattr(report.time, "time", stage.clock)
+    monkeypatch.setattr(time, "time", stage.clock)
     stage.round()
     capsys.readouterr()
     assert call() == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _socket
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def test_the_limit_is_for_the_whole_answer(monkeypatch: pytest.MonkeyPatch) -> N
             return b"x"
 
     clock = iter(range(100))
-    monkeypatch.setattr(loopback.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     with pytest.raises(TimeoutError):
         loopback._all(Drop(), 10.0)  # type: ignore[arg-type]
     assert limits == [10 - passed for passed in range(10)]
@@ -78,7 +79,7 @@ def test_an_endless_answer_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
         def recv(self, _: int) -> bytes:
             return b"x" * (1 << 20)
 
-    monkeypatch.setattr(loopback.time, "monotonic", lambda: 0.0)
+    monkeypatch.setattr(time, "monotonic", lambda: 0.0)
     with pytest.raises(ConnectionError, match="too long"):
         loopback._all(Flood(), 10.0)  # type: ignore[arg-type]
 
