@@ -91,8 +91,15 @@ def test_a_disk_that_is_at_fault(root: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_the_boot_partition(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     room(monkeypatch, 50 << 30)
+    check = DiskCheck(root)
+    assert check.look(0) == []
     (root / "boot/EFI/Linux").rmdir()
-    assert told(DiskCheck(root).look(0)) == [("esp", Level.WARNING, Remedy.NONE)]
+    assert check.look(3599) == []  # a look would mount it
+    gone = [("esp", Level.WARNING, Remedy.NONE)]
+    assert told(check.look(3600)) == told(check.look(3630)) == gone
+    (root / "boot/EFI/Linux").mkdir()
+    assert told(check.look(7199)) == gone
+    assert check.look(7200) == []
 
 
 def memory(

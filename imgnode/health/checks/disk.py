@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from imgnode.health.contract import Finding, Level, Remedy
@@ -14,31 +14,34 @@ _DEGRADED = Path("run/imgnode/var-degraded")
 _ENTRIES = Path("boot/EFI/Linux")  # below the automount of systemd-gpt-auto-generator(8)
 _FULL_BYTES, _FULL_FILES = 128 << 20, 1000  # as the gate judges (imgnode/gate/checks/disk.py)
 _LOW_SHARE = 0.05
+_BOOT_S = 3600.0
 _LOW_BYTES = 1 << 30
 _ROOM = "imgnode model list, imgnode layers gc, du -xsh /var/lib/imgnode/*"
 _LOOK = "dmesg, lsblk; a disk that does not write is to be replaced"
 
 
-@dataclass(frozen=True)
+@dataclass
 class DiskCheck:
     """Whether /var can be relied on. A disk that hangs shows as a check that hangs."""
 
     root: Path = Path("/")
     name: str = NAME
     every_s: float = 30.0
+    _no_boot: list[Finding] = field(init=False, default_factory=list)
+    _boot_at: float | None = field(init=False, default=None)  # when it was last looked at
 
     def supported(self) -> bool:
         """Every node has /var."""
         return True
 
-    def look(self, now: float) -> list[Finding]:  # noqa: ARG002 - nothing depends on time
+    def look(self, now: float) -> list[Finding]:
         """Look once."""
         degraded = self.root / _DEGRADED
         if degraded.exists():
             fact = f"/var is VOLATILE: {degraded.read_text().strip()}"
             return [Finding(NAME, "volatile", Level.FAILED, fact, _LOOK)]
         seen = os.statvfs(self.root / "var")
-        found = [*_room(seen), *self._errors(), *self._boot()]
+        found = [*_room(seen), *self._errors(), *self._boot(now)]
         if seen.f_flag & os.ST_RDONLY:
             fact = "/var has become read-only: the kernel does so after errors"
             hint = f"reboot checks the file system; {_LOOK}"
@@ -57,16 +60,20 @@ class DiskCheck:
             fact = f"the file system of /var has {int(text)} errors"
             yield Finding(NAME, "errors", Level.WARNING, fact, f"reboot checks it; {_LOOK}")
 
-    def _boot(self) -> Iterator[Finding]:
+    def _boot(self, now: float) -> list[Finding]:
+        """Look seldom: a look mounts the partition, and it should lie unmounted and clean."""
+        if self._boot_at is not None and now - self._boot_at < _BOOT_S:
+            return self._no_boot
+        self._boot_at, self._no_boot = now, []
         try:
             there = (self.root / _ENTRIES).is_dir()
         except OSError:
             there = False
         if not there:
             fact = "the boot partition is not there: no update can be written"
-            yield Finding(
-                NAME, "esp", Level.WARNING, fact, "systemctl status boot.automount; lsblk"
-            )
+            hint = "systemctl status boot.automount; lsblk"
+            self._no_boot = [Finding(NAME, "esp", Level.WARNING, fact, hint)]
+        return self._no_boot
 
 
 def _room(seen: os.statvfs_result) -> Iterator[Finding]:
