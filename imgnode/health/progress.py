@@ -18,7 +18,9 @@ from enum import StrEnum
 QUIET_S = 35.0
 SPIN_GPU_S = 120.0
 SPIN_S = 3600.0
-_USED = 0.05  # of one processor; a stopped server has none, a busy one most of one or more
+# Of one processor. A stopped server uses none at all, and a busy one most of one; but on a starved
+# machine it was seen with 8 %. One that answers uses a little for its answers, too.
+_USED, _USED_SILENT = 0.05, 0.02
 _SLEPT_S = 60.0  # longer between two looks: the machine was paused, or we were
 _QUEUE_S = 20.0  # requests that wait for less are no sign of too much work
 # vllm/v1/metrics/loggers.py of 0.32.0; the engine itself moves them, not the API server.
@@ -104,7 +106,7 @@ class Progress:
             self.moved_at = at
         if moved or not wanted:
             self._fine_at = at
-        if last is None or self._uses_processor(at - last, cpu):
+        if last is None or self._uses_processor(at - last, cpu, _USED if load else _USED_SILENT):
             self._used_at = at
         self._count(load, before, at - last if last is not None else 0.0)
         self._seen_at, self._cpu = at, cpu
@@ -126,11 +128,11 @@ class Progress:
             return Class.SATURATED
         return Class.SERVING if moved or wanted else Class.IDLE
 
-    def _uses_processor(self, passed: float, cpu: float | None) -> bool:
+    def _uses_processor(self, passed: float, cpu: float | None, least: float) -> bool:
         """Tell whether the container used a processor since the last look; unknown counts as so."""
         if cpu is None or self._cpu is None or cpu < self._cpu or passed <= 0:
             return True
-        return cpu - self._cpu >= _USED * passed
+        return cpu - self._cpu >= least * passed
 
     def _count(self, load: Load | None, before: Load | None, passed: float) -> None:
         made = load.generated - before.generated if load and before else 0.0

@@ -142,6 +142,11 @@ def test_an_hour_under_saturation_is_never_a_stall(gpu: bool, answers: bool) -> 
     assert set(seen[2:]) == {Class.SATURATED}
 
 
+def test_a_starved_server_has_time_to_answer() -> None:
+    """Seen on a machine with too much to do: less than a tenth of a processor for a server."""
+    assert busy(gpu=True).until_stalled(300, uses=0.03, answers=False) is None
+
+
 def test_slow_answers_now_and_then_do_not_matter() -> None:
     server = busy(gpu=True)
     for number in range(500):
