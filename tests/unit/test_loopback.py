@@ -95,7 +95,7 @@ def test_a_socket_of_the_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyP
         def answer() -> None:
             channel, _ = listening.accept()
             with channel:
-                assert channel.recv(4096).startswith(b"GET /_ping HTTP/1.0\r\n")
+                assert channel.recv(4096).startswith(b"GET /_ping HTTP/1.1\r\n")
                 channel.sendall(b"HTTP/1.0 200 OK\r\n\r\nOK")
 
         thread = threading.Thread(target=answer)
@@ -110,3 +110,15 @@ def test_a_socket_of_the_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_what_is_no_answer(data: bytes) -> None:
     with pytest.raises(ConnectionError):
         loopback._understood(data)
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX: y\r\n\r\n"
+
+
+def test_an_answer_in_chunks() -> None:
+    """As uvicorn sends what has no length, with httptools."""
+    body = b"5\r\nab\r\nc\r\n1a;x=y\r\n" + b"z" * 26 + b"\r\n0\r\n\r\n"
+    assert loopback._understood(CHUNKED + body).body == b"ab\r\nc" + b"z" * 26
+    for cut in (b"", b"5\r\nab", b"5\r\nabcde\r\n", b"x\r\n"):
+        with pytest.raises(ConnectionError, match="cut off"):
+            loopback._understood(CHUNKED + cut)
