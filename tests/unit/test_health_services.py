@@ -164,7 +164,12 @@ def test_certificates_that_configs_name(root: Path) -> None:
         "tls_server_config:\n  cert_file: tls/node.crt  # ours\n  key_file: tls/node.key\n"
         '  client_ca_file: "/etc/ssl/fleet.crt"\n',
     )
+    put(
+        root / "etc/credstore/monitoring.web.yml",
+        "tls_server_config: {cert_file: monitoring.tls.crt, key_file: monitoring.tls.key}\n",
+    )
     ends = {
+        root / "etc/credstore/monitoring.tls.crt": (Level.OK, "Dec  1 10:00:00 2036 GMT"),
         root / "etc/imgnode/tls/node.crt": (Level.WARNING, "Dec  1 10:00:00 2026 GMT"),
         root / "etc/ssl/fleet.crt": (Level.FAILED, "Nov  1 10:00:00 2026 GMT"),
     }

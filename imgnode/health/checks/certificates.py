@@ -12,8 +12,16 @@ from imgnode.process import Finished, run
 
 NAME = "certificates"
 # Prometheus' exporter-toolkit, docs/web-configuration.md: tls_server_config.
-_CONFIGS = ("etc/imgnode/*.y*ml", "run/imgnode/*.y*ml", "etc/prometheus/*.y*ml")
-_FILES = re.compile(r"^\s*(?:cert_file|client_ca_file):\s*[\"']?([^\s\"'#]+)", re.MULTILINE)
+_CONFIGS = (
+    "etc/credstore/*.y*ml",
+    "run/credstore/*.y*ml",
+    "run/credentials/@system/*.y*ml",
+    "etc/imgnode/*.y*ml",
+    "etc/prometheus/*.y*ml",
+)
+_FILES = re.compile(
+    r"(?:^|[\s{,])(?:cert_file|client_ca_file):\s*[\"']?([^\s\"'#,}]+)", re.MULTILINE
+)
 _SOON_S = 14 * 86400
 _ASK_S = 20
 _END = "notAfter="
