@@ -272,6 +272,19 @@ def test_nobody_listens_though_it_says_it_serves(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(
+    ("state", "verdict"), [("deactivating", Class.OFF), ("activating", Class.LOADING)]
+)
+def test_a_server_that_is_being_stopped_is_not_dead(
+    stage: Stage, state: str, verdict: Class
+) -> None:
+    stage.look()
+    stage.server.cut = True
+    stage.unit["ActiveState"] = state
+    assert stage.looks(3) == []
+    assert stage.verdict is verdict
+
+
+@pytest.mark.parametrize(
     ("kind", "remedy"),
     [
         ("container", Remedy.SERVE), ("timeout", Remedy.SERVE), ("docker", Remedy.DOCKER),

@@ -194,6 +194,9 @@ class ServeCheck:
         self._refused += 1
         if self._refused < _REFUSED:
             return [], self.verdict
+        state = self.unit()["ActiveState"]
+        if state != "active":  # it is being stopped, or has just been started
+            return [], Class.OFF if state == "deactivating" else Class.LOADING
         fact = f"the server does not take connections, though it says it serves: {error}"
         self._dead_at = now - _AGAIN_S  # the runner sees nothing wrong: nobody starts it again
         return self._dead(fact, Remedy.SERVE, told, now)
