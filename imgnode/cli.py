@@ -17,6 +17,7 @@ from imgnode.commands import (
     status,
     update,
 )
+from imgnode.commands import etc, gate, gpu, health, layers, model, seed, serve, status, update
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -36,6 +37,7 @@ def main(argv: list[str] | None = None) -> None:
         maintenance,
         etc,
     ):
+    for one in (status, health, gate, seed, model, serve, layers, gpu, update, etc):
         one.add(commands)
     arguments = parser.parse_args(argv)
     arguments.run(arguments)

@@ -31,6 +31,10 @@ UPDATE_FAILED = "imgnode_update_failed_versions"
 MAINTENANCE = "imgnode_maintenance"
 STATE_SCHEMA = "imgnode_state_schema"
 STATE_SCHEMA_KNOWN = "imgnode_state_schema_known"
+HEALTH_LEVEL = "imgnode_health_level"
+HEALTH_FINDING = "imgnode_health_finding"
+HEALTH_TIME = "imgnode_health_timestamp_seconds"
+SERVE_CLASS = "imgnode_serve_class"
 GATE_VERDICT = "imgnode_gate_verdict"
 GATE_SECONDS = "imgnode_gate_seconds"
 BACKUP_SUCCESS = "imgnode_backup_last_success_timestamp_seconds"
@@ -58,6 +62,10 @@ HELP: Mapping[str, str] = {
     MAINTENANCE: "1 while a person has put the node into maintenance, else 0.",
     STATE_SCHEMA: "Form of the state on /var; no sample where it cannot be told.",
     STATE_SCHEMA_KNOWN: "Newest form of the state that this version knows.",
+    HEALTH_LEVEL: "How bad it is, by health check: 0 good, 1 a warning, 2 failed.",
+    HEALTH_FINDING: "What health checks find now, by check and key: how many times.",
+    HEALTH_TIME: "When the health checks last told, in seconds since 1970.",
+    SERVE_CLASS: "1 for the class of forward progress that serving is in, 0 for the others.",
     GATE_VERDICT: "1 for the class of this boot's verdict, else 0; all 0 while it is awaited.",
     GATE_SECONDS: "Seconds that the health gate took to its verdict.",
     BACKUP_SUCCESS: "When the last backup was made, in seconds since 1970, by target.",
@@ -78,7 +86,7 @@ def write(name: str, metrics: Mapping[str, Samples], root: Path = Path("/")) -> 
         lines += [f"# HELP {metric} {HELP[metric]}", f"# TYPE {metric} gauge"]
         for labels, value in samples.items():
             pairs = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels)
-            lines.append(f"{metric}{{{pairs}}} {value:g}" if pairs else f"{metric} {value:g}")
+            lines.append(f"{metric}{{{pairs}}} {value:.15g}" if pairs else f"{metric} {value:.15g}")
     write_atomic(root / FOLDER / f"{name}.prom", "\n".join(lines) + "\n")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
@@ -68,7 +67,7 @@ def pipe(
 
     Never raises for what they do; when the second one fails, the first is killed.
     """
-    with tempfile.TemporaryFile() as errors:
+    with os.fdopen(os.memfd_create("errors"), "w+b") as errors:
         try:
             first = subprocess.Popen(
                 source, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=_own()

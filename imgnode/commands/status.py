@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from dataclasses import asdict
 
 from imgnode.backup import declared
@@ -12,6 +13,7 @@ from imgnode.commands.group import Commands
 from imgnode.gate.report import lines as gate_lines
 from imgnode.gate.report import read as read_gate
 from imgnode.gpu import check as gpu
+from imgnode.health import report as health
 from imgnode.identity import Identity, read_identity
 from imgnode.maintain import mode
 from imgnode.nodeconfig import NodeConfig, SeedError, read_errors, read_node
@@ -42,6 +44,7 @@ def _status(arguments: argparse.Namespace) -> None:
             "gpu": gpu.read(),
             "maintenance": maintenance and asdict(maintenance),
             "backup": backup.read() if declared.there() else None,
+            "health": health.read(),
         }
         print(json.dumps(told, indent=1))
         return
@@ -55,7 +58,8 @@ def _status(arguments: argparse.Namespace) -> None:
     for line in schema.lines(schema.read()):
         print(line)
     _print_seed(read_node(), errors)
-    for line in [*gpu.lines(gpu.read()), *serve_lines(read_serving())]:
+    watched = health.short(health.read(), time.time())
+    for line in [*gpu.lines(gpu.read()), *serve_lines(read_serving()), *watched]:
         print(line)
     for line in backup.lines(backup.read()) if declared.there() else ():
         print(line)

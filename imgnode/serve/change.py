@@ -18,8 +18,8 @@ from imgnode.payload import read_payload
 from imgnode.problems import Problem
 from imgnode.process import run
 from imgnode.serve import choice, override, report
-from imgnode.serve.command import HF_TOKEN
 from imgnode.serve.facts import Facts, read_facts
+from imgnode.serve.names import HF_TOKEN
 from imgnode.serve.override import Override
 from imgnode.serve.plan import read_wish
 

@@ -15,29 +15,13 @@ from typing import Any
 from imgnode.serve import gpus
 from imgnode.serve.facts import Facts, Machine
 from imgnode.serve.gpus import Handed
+from imgnode.serve.names import API_KEY, FIXED_ENV, HF_TOKEN, NAME
 
-NAME = "vllm"
 NETWORK = "imgnode"
 SLICE = "imgnode-vllm.slice"
 UID = 970  # image/users.conf; files on /var belong to it
-API_KEY = "VLLM_API_KEY"
-HF_TOKEN = "HF_TOKEN"  # noqa: S105 - the name of a variable
 _INNER_PORT = 8000
 _TMP = 1 << 30
-# The uid has no entry in the passwd of foreign images: what asks for a home or a name gets it here.
-FIXED_ENV: Mapping[str, str] = {
-    "HOME": "/cache",
-    "USER": "vllm",
-    "XDG_CACHE_HOME": "/cache",
-    "VLLM_CACHE_ROOT": "/cache/vllm",
-    "TORCHINDUCTOR_CACHE_DIR": "/cache/inductor",
-    "TRITON_CACHE_DIR": "/cache/triton",
-    "HF_HOME": "/cache/huggingface",
-    "HF_HUB_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1",
-    "VLLM_NO_USAGE_STATS": "1",
-    "DO_NOT_TRACK": "1",
-}
 _SETTINGS: Mapping[str, str] = {
     "max_model_len": "max-model-len",
     "gpu_memory_utilization": "gpu-memory-utilization",

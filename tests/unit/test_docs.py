@@ -42,7 +42,7 @@ def of_argparse(
     parser: argparse.ArgumentParser, before: tuple[str, ...] = ()
 ) -> Iterator[tuple[str, set[str]]]:
     groups = [one for one in parser._actions if isinstance(one, argparse._SubParsersAction)]
-    if not groups:
+    if not groups or not groups[0].required:
         yield " ".join(before), {word for one in parser._actions for word in one.option_strings}
     for group in groups:
         for name, inner in group.choices.items():

@@ -10,13 +10,13 @@ import pytest
 
 from imgnode.inference import EXAMPLES, RULES
 from imgnode.serve.command import (
-    FIXED_ENV,
     Launch,
     argv,
     named_variables,
     server_flags,
 )
 from imgnode.serve.facts import Facts, Machine, ServeFacts
+from imgnode.serve.names import FIXED_ENV
 from imgnode.serve.secrets import resolve
 from tests.unit.serve_node import MODEL, REFERENCE, SERVE
 
