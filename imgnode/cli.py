@@ -9,6 +9,7 @@ from imgnode.commands import (
     etc,
     gate,
     gpu,
+    health,
     layers,
     maintenance,
     model,
@@ -17,7 +18,6 @@ from imgnode.commands import (
     status,
     update,
 )
-from imgnode.commands import etc, gate, gpu, health, layers, model, seed, serve, status, update
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -26,6 +26,7 @@ def main(argv: list[str] | None = None) -> None:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for one in (
         status,
+        health,
         gate,
         seed,
         model,
@@ -37,7 +38,6 @@ def main(argv: list[str] | None = None) -> None:
         maintenance,
         etc,
     ):
-    for one in (status, health, gate, seed, model, serve, layers, gpu, update, etc):
         one.add(commands)
     arguments = parser.parse_args(argv)
     arguments.run(arguments)

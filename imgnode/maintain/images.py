@@ -11,7 +11,7 @@ from pathlib import Path
 
 from imgnode import process
 from imgnode.payload import read_payload
-from imgnode.serve.command import NAME
+from imgnode.serve.names import NAME
 from imgnode.serve.copied import copy_id
 
 _ASK_S, _ACT_S = 60, 300
