@@ -7,6 +7,7 @@ import json
 import time
 from dataclasses import asdict
 
+from imgnode.alert.desk import status_lines as alert_lines
 from imgnode.commands.group import Commands
 from imgnode.gate.report import lines as gate_lines
 from imgnode.gate.report import read as read_gate
@@ -15,6 +16,8 @@ from imgnode.health import report as health
 from imgnode.identity import Identity, read_identity
 from imgnode.nodeconfig import NodeConfig, SeedError, read_errors, read_node
 from imgnode.process import run
+from imgnode.recover.report import lines as recover_lines
+from imgnode.recover.report import read as read_recovery
 from imgnode.serve.report import lines as serve_lines
 from imgnode.serve.report import read as read_serving
 
@@ -37,6 +40,7 @@ def _status(arguments: argparse.Namespace) -> None:
             "serve": read_serving(),
             "gpu": gpu.read(),
             "health": health.read(),
+            "recover": read_recovery(),
         }
         print(json.dumps(told, indent=1))
         return
@@ -50,6 +54,8 @@ def _status(arguments: argparse.Namespace) -> None:
     _print_seed(read_node(), errors)
     watched = health.short(health.read(), time.time())
     for line in [*gpu.lines(gpu.read()), *serve_lines(read_serving()), *watched]:
+        print(line)
+    for line in [*recover_lines(read_recovery()), *alert_lines()]:
         print(line)
 
 
