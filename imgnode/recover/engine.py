@@ -25,7 +25,7 @@ from imgnode.recover.holds import Holds
 from imgnode.recover.ladder import RUNGS, Rung
 from imgnode.recover.report import ACTING, GIVEN_UP, PAUSED, WAITING, Told
 from imgnode.recover.seen import Seen
-from imgnode.recover.state import Episode, Running, State, Store, Trouble, boot_id
+from imgnode.recover.state import NODE, Episode, Running, State, Store, Trouble, boot_id
 from imgnode.recover.steps import STEPS, Target
 from imgnode.recover.work import Start, Work, start
 
@@ -192,19 +192,37 @@ class Engine:
             step = rung.steps[self.state.running.step]
             if not self._do(step, episode.trouble, self.state.running, now):
                 return Told(ACTING, f"{rung.name}: {step}: {episode.trouble.fact}")
-        if rung.name == Remedy.QUARANTINE:
-            return self._end(running, replace(episode, given_up=True))
+        if rung.name == Remedy.QUARANTINE or self._cannot_wait(running):
+            return self._leave(running, episode)
         if self._check is None:
             trouble, root = episode.trouble, self._root
             self._check = Check(running, rung, trouble, same_boot, now, root, self._hopeless)
         helped = self._check.look(found, now)
         if helped is None:
             return Told(ACTING, f"{rung.name}: has it helped? {episode.trouble.fact}")
-        seconds = round(self._wall() - running.began)
-        text = f"{rung.name} {'has' if helped else 'has not'} helped"
-        self._note("recovered" if helped else "failed", episode.trouble, text=text, seconds=seconds)
-        failed = replace(episode, tried=(*episode.tried, rung.name))
-        return self._end(running, None if helped or running.manual else failed)
+        return self._judged(running, episode, helped=helped)
+
+    def _judged(self, running: Running, episode: Episode, *, helped: bool) -> Told:
+        """Leave a rung of which it is known whether it has helped."""
+        text = f"{running.rung} {'has' if helped else 'has not'} helped"
+        event, seconds = "recovered" if helped else "failed", round(self._wall() - running.began)
+        self._note(event, episode.trouble, text=text, seconds=seconds)
+        if helped or running.manual:
+            return self._end(running, None)
+        return self._end(running, replace(episode, tried=(*episode.tried, running.rung)))
+
+    def _leave(self, running: Running, episode: Episode) -> Told:
+        """End a rung at which it is of no use to look whether it has helped."""
+        if running.rung == Remedy.QUARANTINE:
+            return self._end(running, replace(episode, given_up=True))
+        text = f"{running.rung}: something worse came up"
+        self._note("left", episode.trouble, text=text)
+        return self._end(running, episode)
+
+    def _cannot_wait(self, running: Running) -> bool:
+        """Tell whether something is seen for which the look at a finished rung is left."""
+        others = (one for one in self._seen.now() if one.family == NODE)
+        return any(running.family != NODE or one.remedy == Remedy.QUARANTINE for one in others)
 
     def _do(self, step: str, trouble: Trouble, running: Running, now: float) -> bool:
         """Go on with one step; tell whether it is done."""

@@ -19,6 +19,7 @@ class Seen:
 
     _times: dict[_Name, tuple[float, float]] = field(default_factory=dict)  # first and last
     _since: float | None = None
+    _last: tuple[Trouble, ...] = ()
 
     def look(self, findings: Iterable[Finding], now: float) -> list[Trouble]:
         """Return what is to be mended, the worst first: what is acted on, no more."""
@@ -28,7 +29,12 @@ class Seen:
             first, _ = self._times.get(_name(one), (now, now))
             self._times[_name(one)] = (first, now)
         self._times = {name: at for name, at in self._times.items() if now - at[1] <= _AWAY_S}
-        return sorted(troubles, key=lambda one: -severity(one.remedy))
+        self._last = tuple(sorted(troubles, key=lambda one: -severity(one.remedy)))
+        return list(self._last)
+
+    def now(self) -> tuple[Trouble, ...]:
+        """Return what the last look has seen."""
+        return self._last
 
     def lasts_s(self, trouble: Trouble, now: float) -> float:
         """Return for how long a trouble is seen already."""

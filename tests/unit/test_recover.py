@@ -109,6 +109,21 @@ def test_a_unit_does_not_wait_for_a_node_that_is_held(node: Node) -> None:
     assert START not in node.ran
 
 
+def test_the_look_at_a_unit_does_not_keep_the_node_waiting(node: Node) -> None:
+    node.rounds(30, [EXPORTER])
+    node.mends = lambda line: line == START
+    node.rounds(60, [EXPORTER, STALLED])
+    assert node.steps() == ["restart-unit", *LADDER]
+    assert node.events()[:3] == ["begin", "left", "begin"]
+
+
+def test_what_asks_for_quarantine_does_not_wait_for_a_load(node: Node) -> None:
+    node.serves = None
+    node.rounds(60, [STALLED])
+    node.rounds(60, [STALLED, remedy(Remedy.QUARANTINE)])
+    assert node.steps() == [*LADDER, "quarantine"]
+
+
 def test_a_hanging_program_is_ended_and_the_ladder_goes_on(node: Node) -> None:
     node.programs = {"docker rm": (0, None), "systemctl restart containerd": (0, None)}
     node.mends = lambda line: line == START
