@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from imgnode.commands import (
+    alert,
     backup,
     etc,
     gate,
@@ -13,9 +14,11 @@ from imgnode.commands import (
     layers,
     maintenance,
     model,
+    recover,
     seed,
     serve,
     status,
+    support,
     update,
 )
 
@@ -27,6 +30,8 @@ def main(argv: list[str] | None = None) -> None:
     for one in (
         status,
         health,
+        recover,
+        alert,
         gate,
         seed,
         model,
@@ -36,6 +41,7 @@ def main(argv: list[str] | None = None) -> None:
         update,
         backup,
         maintenance,
+        support,
         etc,
     ):
         one.add(commands)

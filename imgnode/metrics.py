@@ -41,6 +41,13 @@ BACKUP_SUCCESS = "imgnode_backup_last_success_timestamp_seconds"
 BACKUP_VERIFIED = "imgnode_backup_last_verify_timestamp_seconds"
 BACKUP_ERROR = "imgnode_backup_error"
 BACKUP_BYTES = "imgnode_backup_bytes"
+RECOVER_STEPS = "imgnode_recover_steps_total"
+RECOVER_ACTIVE = "imgnode_recover_active"
+RECOVER_PAUSED = "imgnode_recover_paused"
+RECOVER_GIVEN_UP = "imgnode_recover_given_up"
+QUARANTINE = "imgnode_quarantine"
+ALERTS_FIRING = "imgnode_alerts_firing"
+ALERT_FAILURES = "imgnode_alert_delivery_failures"
 HELP: Mapping[str, str] = {
     SEED_ERROR: "1 if the seed of this boot is missing or has a mistake, else 0.",
     CONFIG_ERRORS: "Mistakes in the seed of this boot, by key.",
@@ -72,18 +79,26 @@ HELP: Mapping[str, str] = {
     BACKUP_VERIFIED: "When the latest backups were last unpacked and found whole, since 1970.",
     BACKUP_ERROR: "1 for each reason why a backup, its trial or its return failed, else 0.",
     BACKUP_BYTES: "Bytes of the backups on the node's own disk.",
+    RECOVER_STEPS: "Steps of the recovery ladder that were ever taken on this node.",
+    RECOVER_ACTIVE: "1 while recovery takes steps or looks whether they helped, else 0.",
+    RECOVER_PAUSED: "1 while recovery is paused by a person or by maintenance, else 0.",
+    RECOVER_GIVEN_UP: "Troubles that recovery has no step left for: a person is needed.",
+    QUARANTINE: "1 while this node takes no work, else 0.",
+    ALERTS_FIRING: "Alerts that are firing, by severity.",
+    ALERT_FAILURES: "Deliveries that failed in a row, by channel; 0 after one that worked.",
 }
 Samples = Mapping[tuple[tuple[str, str], ...], float]
 
 
 def write(name: str, metrics: Mapping[str, Samples], root: Path = Path("/")) -> None:
-    """Write gauges to NAME.prom: by metric, by its labels (pairs of name and value).
+    """Write metrics to NAME.prom: by metric, by its labels (pairs of name and value).
 
     A metric without samples keeps its head, so that it is seen to be there.
     """
     lines = []
     for metric, samples in metrics.items():
-        lines += [f"# HELP {metric} {HELP[metric]}", f"# TYPE {metric} gauge"]
+        kind = "counter" if metric.endswith("_total") else "gauge"
+        lines += [f"# HELP {metric} {HELP[metric]}", f"# TYPE {metric} {kind}"]
         for labels, value in samples.items():
             pairs = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels)
             lines.append(f"{metric}{{{pairs}}} {value:.15g}" if pairs else f"{metric} {value:.15g}")

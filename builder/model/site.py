@@ -18,6 +18,7 @@ DebianVersion = Annotated[str, Field(pattern=r"^[0-9][A-Za-z0-9.+:~-]*$")]
 FilePath = Annotated[str, Field(pattern=r"^[^\s][^\r\n]*$")]
 HttpAddress = Annotated[str, Field(pattern=r"^https?://[^\s/]+(/[^\s?#]*)?$")]
 _ANYWHERE = ("0.0.0.0/0", "::/0")
+MailAddress = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._%+-]*@[A-Za-z0-9.-]+$")]
 SshKey = Annotated[
     str,
     Field(
@@ -99,7 +100,12 @@ class Proxy(Closed):
 class Alerts(Closed):
     """Who is told when a node needs a person."""
 
-    receiver: str | None = Field(None, description="webhook address (Alertmanager v2 format)")
+    receiver: HttpAddress | None = Field(
+        None, description="address of an Alertmanager; nodes post to ADDRESS/api/v2/alerts"
+    )
+    mail: MailAddress | None = Field(
+        None, description="address for mail, where the image has a sendmail"
+    )
 
 
 class Wheels(Closed):

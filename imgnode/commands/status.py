@@ -9,6 +9,7 @@ from dataclasses import asdict
 
 from imgnode.backup import declared
 from imgnode.backup import report as backup
+from imgnode.alert.desk import status_lines as alert_lines
 from imgnode.commands.group import Commands
 from imgnode.gate.report import lines as gate_lines
 from imgnode.gate.report import read as read_gate
@@ -19,6 +20,8 @@ from imgnode.maintain import mode
 from imgnode.nodeconfig import NodeConfig, SeedError, read_errors, read_node
 from imgnode.process import run
 from imgnode.schema import report as schema
+from imgnode.recover.report import lines as recover_lines
+from imgnode.recover.report import read as read_recovery
 from imgnode.serve.report import lines as serve_lines
 from imgnode.serve.report import read as read_serving
 
@@ -45,6 +48,7 @@ def _status(arguments: argparse.Namespace) -> None:
             "maintenance": maintenance and asdict(maintenance),
             "backup": backup.read() if declared.there() else None,
             "health": health.read(),
+            "recover": read_recovery(),
         }
         print(json.dumps(told, indent=1))
         return
@@ -62,6 +66,8 @@ def _status(arguments: argparse.Namespace) -> None:
     for line in [*gpu.lines(gpu.read()), *serve_lines(read_serving()), *watched]:
         print(line)
     for line in backup.lines(backup.read()) if declared.there() else ():
+        print(line)
+    for line in [*recover_lines(read_recovery()), *alert_lines()]:
         print(line)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from imgnode.health.watch import run
+from imgnode.recover.engine import Engine
 
 if __name__ == "__main__":
-    run()
+    run(Engine())

@@ -31,6 +31,7 @@ from imgnode.health.slot import HANG_S, Slot
 from imgnode.serve.notify import READY, notify, status
 
 ROUND_S = 10.0
+_BUSY_S = 2.0  # between two rounds while somebody acts
 _SOON_S = 8.0  # so long a round waits for its looks; what takes longer comes with a later one
 _POLL_S = 0.05
 _LIMIT_S = {"gpu": 120.0, "layers": 120.0, "units": 120.0}  # they ask programs, with own limits
@@ -40,12 +41,18 @@ _WATCHDOG = "WATCHDOG=1"
 class Acts(Protocol):
     """Who does something about findings (imgnode/recover)."""
 
+    @property
+    def busy(self) -> bool:
+        """Whether something is being done just now, and is to be looked after soon."""
+
     def consider(self, findings: Sequence[Finding], now: float) -> None:
         """Take what is wrong now; return soon. `now` is time.monotonic()."""
 
 
 class Idle:
     """Does nothing about anything."""
+
+    busy = False
 
     def consider(self, findings: Sequence[Finding], now: float) -> None:
         """Take it and leave it."""
@@ -140,4 +147,5 @@ def run(acts: Acts | None = None, root: Path = Path("/")) -> None:
     while not over.is_set():
         began = time.monotonic()
         watch.round(over.wait)
-        over.wait(max(0.0, ROUND_S - (time.monotonic() - began)))
+        pause = _BUSY_S if watch.acts.busy else ROUND_S
+        over.wait(max(0.0, pause - (time.monotonic() - began)))

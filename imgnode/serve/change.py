@@ -144,7 +144,7 @@ def _refuse_quarantine(root: Path) -> None:
     """Change nothing on a node that may not serve. Raises NotServed."""
     why = quarantine.read(root)
     if why is not None:
-        hint = "mend the machine, then imgnode gate run"
+        hint = quarantine.hint(root)
         raise NotServed(f"the node is in quarantine: {why}; nothing was changed (hint: {hint})")
 
 

@@ -60,6 +60,7 @@ class Stage:
     hangs: set[str] = field(default_factory=set)
     acted: list[tuple[list[Finding], float]] = field(default_factory=list)
     left: list[Callable[[], None]] = field(default_factory=list)
+    busy: bool = False
 
     def __post_init__(self) -> None:
         slots = [
