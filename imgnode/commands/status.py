@@ -7,9 +7,9 @@ import json
 import time
 from dataclasses import asdict
 
+from imgnode.alert.desk import status_lines as alert_lines
 from imgnode.backup import declared
 from imgnode.backup import report as backup
-from imgnode.alert.desk import status_lines as alert_lines
 from imgnode.commands.group import Commands
 from imgnode.gate.report import lines as gate_lines
 from imgnode.gate.report import read as read_gate
@@ -19,9 +19,9 @@ from imgnode.identity import Identity, read_identity
 from imgnode.maintain import mode
 from imgnode.nodeconfig import NodeConfig, SeedError, read_errors, read_node
 from imgnode.process import run
-from imgnode.schema import report as schema
 from imgnode.recover.report import lines as recover_lines
 from imgnode.recover.report import read as read_recovery
+from imgnode.schema import report as schema
 from imgnode.serve.report import lines as serve_lines
 from imgnode.serve.report import read as read_serving
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from imgnode import process
 from imgnode.payload import read_payload
-from imgnode.serve.names import NAME
 from imgnode.serve.copied import copy_id
+from imgnode.serve.names import NAME
 
 _ASK_S, _ACT_S = 60, 300
 _AGE = "24h"
