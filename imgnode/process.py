@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
@@ -39,9 +38,13 @@ class Child:
         self._process.kill()
 
 
-def start(argv: Sequence[str], *, env: Mapping[str, str]) -> Child:
-    """Start a program with `env` on top of our environment, input closed. Raises OSError."""
-    return Child(subprocess.Popen(argv, stdin=subprocess.DEVNULL, env={**_own(), **env}))
+def start(argv: Sequence[str], *, env: Mapping[str, str], output: int | None = None) -> Child:
+    """Start a program with `env` on top of our environment, input closed. Raises OSError.
+
+    It writes to the file descriptor `output`, or where we write.
+    """
+    source, more = subprocess.DEVNULL, {**_own(), **env}
+    return Child(subprocess.Popen(argv, stdin=source, stdout=output, env=more))
 
 
 def run(argv: Sequence[str], *, timeout_s: float, stdin: str = "") -> Finished:
@@ -60,7 +63,7 @@ def pipe(
 
     Never raises for what they do; when the second one fails, the first is killed.
     """
-    with tempfile.TemporaryFile() as errors:
+    with open(os.memfd_create("errors"), "w+b") as errors:  # noqa: PTH123 - has no path
         try:
             first = subprocess.Popen(
                 source, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=_own()
