@@ -41,7 +41,7 @@ NODE: Mapping[str, str] = {
     "imgnode_image_info": "1, with image, version, slot and root hash of what runs.",
     "imgnode_boot_tries_left": "Boots left to a version on trial; no sample for a good one.",
     "imgnode_var_volatile": "1 if /var could not be mounted and lies in memory, else 0.",
-    "imgnode_xid_total": "Xid errors in the kernel log of this boot, by GPU and number.",
+    "imgnode_xid_total": "Xid errors in the kernel log, by GPU and number; of earlier boots, too.",
 }
 SELF: Mapping[str, str] = {
     "imgnode_exporter_collector_success": "1 if the collector has fresh values, else 0.",

@@ -34,18 +34,19 @@ def identity_text(root: Path = Path("/")) -> str:
 
 
 def xid_text(root: Path = Path("/")) -> str:
-    """Return the Xid errors that the health checks counted in this boot; none where none look."""
+    """Return the Xid errors that the health checks counted; none where none look."""
     counts = _counts(read_json(root / HEALTH) or {})
     return render({"imgnode_xid_total": counts}, NODE)
 
 
 def _counts(health: dict[str, Any]) -> Samples:
-    """Take what has the right shape: `xid` is a list of {"address", "xid", "count"}."""
-    told = health.get("xid")
-    return {
-        (("address", str(one["address"])), ("xid", str(one["xid"]))): one["count"]
-        for one in (told if isinstance(told, list) else [])
-        if isinstance(one, dict)
-        and isinstance(one.get("count"), int)
-        and {"address", "xid"} <= set(one)
-    }
+    """Return what imgnode/health counts: by PCI address without function, by Xid."""
+    try:
+        counts = health["checks"]["xid"]["counts"]
+        return {
+            (("address", f"{address}.0"), ("xid", xid)): float(count)
+            for address, of_gpu in counts.items()
+            for xid, count in of_gpu.items()
+        }
+    except (KeyError, TypeError, ValueError, AttributeError):  # nobody looks, or not yet
+        return {}
