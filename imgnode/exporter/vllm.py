@@ -26,7 +26,7 @@ _FAMILY = {
 }  # by the name of a series
 # A series as a sound server writes it: what else there is would spoil the whole page.
 _SERIES = re.compile(
-    r'([a-z_:]+)(?:\{(?:[a-zA-Z_]\w*="(?:[^"\\]|\\["\\n])*"(?:,(?=[a-zA-Z_]))?)*\})?', re.ASCII
+    r'([a-z0-9_:]+)(?:\{(?:[a-zA-Z_]\w*="(?:[^"\\]|\\["\\n])*"(?:,(?=[a-zA-Z_]))?)*\})?', re.ASCII
 )
 _VALUE = re.compile(r"[+-]?(?:\d+(?:\.\d*)?(?:e[+-]?\d+)?|Inf)|NaN", re.ASCII)
 _MOST = 2000  # series: eight engines have a quarter of it
