@@ -89,6 +89,21 @@ def test_the_child_goes_on(node: Machine, collector: GpuCollector) -> None:
     assert 'celsius{gpu="0"} 71' in collector.text
 
 
+def test_the_driver_is_taken_up_once(node: Machine, collector: GpuCollector) -> None:
+    assert seen(collector)
+    node.say("fail.nvmlInitWithFlags 999")
+    collector.text = ""
+    assert seen(collector)
+
+
+def test_a_driver_that_comes_up_later_is_taken_up(node: Machine, collector: GpuCollector) -> None:
+    node.say("fail.nvmlInitWithFlags 9")
+    collector.collect(time.monotonic() + 1)
+    assert collector.text == ""
+    node.say("fail.nvmlInitWithFlags 0")
+    assert seen(collector)
+
+
 def test_a_lost_gpu_costs_no_other(node: Machine, collector: GpuCollector) -> None:
     node.say("gpu3.fail 15")
     told = seen(collector)
@@ -126,7 +141,7 @@ def test_a_driver_that_is_not_there_shows_nothing(
     assert collector.text == ""
 
 
-@pytest.mark.parametrize("words", ["echo '{}'; sleep 9", "echo no; sleep 9", "exit 3"])
+@pytest.mark.parametrize("words", ["echo '{}'; exec sleep 99", "echo no; exec sleep 99", "exit 3"])
 def test_a_child_that_talks_nonsense_shows_nothing(
     words: str, collector: GpuCollector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
