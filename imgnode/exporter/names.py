@@ -39,7 +39,7 @@ VLLM: Mapping[str, str] = {
 }
 NODE: Mapping[str, str] = {
     "imgnode_image_info": "1, with image, version, slot and root hash of what runs.",
-    "imgnode_boot_tries_left": "Boots left to a version on trial; no sample for a good one.",
+    "imgnode_boot_tries_left": "Boots left when this one began; no sample for a good version.",
     "imgnode_var_volatile": "1 if /var could not be mounted and lies in memory, else 0.",
     "imgnode_xid_total": "Xid errors in the kernel log, by GPU and number; of earlier boots, too.",
 }
