@@ -25,11 +25,15 @@ build: setup  ## build PROFILE (default cpu)
 	$(IMGBUILD) build --profile $(PROFILE)
 
 .PHONY: test
-test: test-unit test-build test-vm  ## all tests but the long ones
+test: test-unit test-live test-build test-vm  ## all tests but the long ones
 
 .PHONY: test-unit
 test-unit: setup  ## seconds, no root, no network
 	$(PYTHON) -m pytest tests/unit
+
+.PHONY: test-live
+test-live: setup  ## a real Prometheus asks the node's exporter, on this machine (seconds)
+	$(PYTHON) -m pytest tests/live
 
 .PHONY: test-build
 test-build: setup  ## real builds: reproducibility, bad input, interruption (root, minutes)
@@ -48,9 +52,10 @@ test-gpu: setup  ## a real GPU: asks its driver, and records the answers as a fi
 	$(PYTHON) -m pytest -m gpu tests/gpu
 
 .PHONY: golden
-golden: setup  ## regenerate golden files and schemas
+golden: setup  ## regenerate golden files, schemas, dashboards, the page of metrics
 	$(PYTHON) -m builder.resolve
 	$(PYTHON) -m tests.golden.regenerate
+	$(PYTHON) -m monitoring
 
 .PHONY: bench
 bench: setup  ## measure against mkosi, side by side; writes docs/benchmarks.md

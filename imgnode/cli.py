@@ -8,6 +8,7 @@ from imgnode.commands import (
     alert,
     backup,
     etc,
+    exporter,
     gate,
     gpu,
     health,
@@ -42,6 +43,7 @@ def main(argv: list[str] | None = None) -> None:
         backup,
         maintenance,
         support,
+        exporter,
         etc,
     ):
         one.add(commands)

@@ -91,18 +91,29 @@ Samples = Mapping[tuple[tuple[str, str], ...], float]
 
 
 def write(name: str, metrics: Mapping[str, Samples], root: Path = Path("/")) -> None:
-    """Write metrics to NAME.prom: by metric, by its labels (pairs of name and value).
+    """Write metrics to NAME.prom: by metric, by its labels (pairs of name and value)."""
+    write_atomic(root / FOLDER / f"{name}.prom", render(metrics, HELP))
 
-    A metric without samples keeps its head, so that it is seen to be there.
+
+def render(metrics: Mapping[str, Samples], about: Mapping[str, str]) -> str:
+    """Return metrics as text (prometheus.io, "Exposition formats"); `about` has a line for each.
+
+    What ends in `_total` is a counter, anything else a gauge. A metric without samples keeps its
+    head, so that it is seen to be there.
     """
     lines = []
     for metric, samples in metrics.items():
-        kind = "counter" if metric.endswith("_total") else "gauge"
-        lines += [f"# HELP {metric} {HELP[metric]}", f"# TYPE {metric} {kind}"]
+        lines += [f"# HELP {metric} {about[metric]}", f"# TYPE {metric} {kind(metric)}"]
         for labels, value in samples.items():
             pairs = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels)
-            lines.append(f"{metric}{{{pairs}}} {value:.15g}" if pairs else f"{metric} {value:.15g}")
-    write_atomic(root / FOLDER / f"{name}.prom", "\n".join(lines) + "\n")
+            name = f"{metric}{{{pairs}}}" if pairs else metric
+            lines.append(f"{name} {value:.15g}")
+    return "\n".join(lines) + "\n"
+
+
+def kind(metric: str) -> str:
+    """Return the type of a metric, by the convention for its name."""
+    return "counter" if metric.endswith("_total") else "gauge"
 
 
 def _escaped(text: str) -> str:

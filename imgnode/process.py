@@ -38,9 +38,13 @@ class Child:
         self._process.kill()
 
 
-def start(argv: Sequence[str], *, env: Mapping[str, str]) -> Child:
-    """Start a program with `env` on top of our environment, input closed. Raises OSError."""
-    return Child(subprocess.Popen(argv, stdin=subprocess.DEVNULL, env={**_own(), **env}))
+def start(argv: Sequence[str], *, env: Mapping[str, str], output: int | None = None) -> Child:
+    """Start a program with `env` on top of our environment, input closed. Raises OSError.
+
+    It writes to the file descriptor `output`, or where we write.
+    """
+    source, more = subprocess.DEVNULL, {**_own(), **env}
+    return Child(subprocess.Popen(argv, stdin=source, stdout=output, env=more))
 
 
 def run(

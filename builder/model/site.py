@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
-from typing import Annotated, Literal
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_address, ip_network
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from builder.model.base import Closed, Line, Name, PackageName, Word
 from builder.model.container import Source
@@ -27,6 +27,20 @@ SshKey = Annotated[
         r" AAAA[A-Za-z0-9+/]+={0,3}( [^\r\n]*)?$"
     ),
 ]
+
+
+def _listen(value: str) -> str:
+    try:
+        return str(ip_address(value))
+    except ValueError:
+        raise ValueError("must be an IP address, such as 0.0.0.0") from None
+
+
+def _peer(value: str) -> str:
+    try:
+        return str(ip_network(value))
+    except ValueError:
+        raise ValueError("must be a network without host bits, such as 10.1.0.0/24") from None
 
 
 class Archive(Closed):
@@ -223,6 +237,29 @@ class Backups(Closed):
     )
 
 
+class Monitoring(Closed):
+    """Who may ask a node's exporters; they are there where the profile has overlay monitoring."""
+
+    node_port: ClassVar[int] = 9100
+    imgnode_port: ClassVar[int] = 9101
+
+    listen: Annotated[str, AfterValidator(_listen)] = Field(
+        "127.0.0.1",
+        description="address that the exporters listen on; 0.0.0.0 or '::': on every one",
+        examples=["0.0.0.0", "::"],  # noqa: S104 - binds nothing here
+    )
+    peers: tuple[Annotated[str, AfterValidator(_peer)], ...] = Field(
+        (),
+        description="networks that may ask them; none: only the node itself",
+        examples=[["10.1.0.0/24"]],
+    )
+
+    @property
+    def listen_url(self) -> str:
+        """The address as it stands before a port."""
+        return f"[{self.listen}]" if ":" in self.listen else self.listen
+
+
 class Site(Closed):
     """Where a node is: archives and their keys, proxies, time servers, alert receiver."""
 
@@ -262,6 +299,7 @@ class Site(Closed):
     updates: Updates = Updates()
     maintenance: Maintenance = Maintenance()
     backups: Backups = Backups()
+    monitoring: Monitoring = Monitoring()
     gpu: GpuSource = GpuSource()
     module_key: ModuleKey | None = Field(
         None, description="signs the modules that are built here; none: they are not signed"

@@ -31,6 +31,7 @@ compileall.compile_dir("/usr/lib/python3/dist-packages/imgnode", quiet=1, invali
 for path in sys.argv[1:]:
     compileall.compile_file(path, quiet=1, invalidation_mode=mode)
 """
+_MONITORING = "monitoring"  # the overlay that has the exporters
 
 
 def finish(
@@ -100,12 +101,22 @@ def _identify(
         "maintenance": spec.site.maintenance.model_dump(mode="json"),
         "updates": spec.site.updates.model_dump(mode="json"),
         "models": spec.site.models,
+        "monitoring": _monitoring(spec),
     }
     (own / "image.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
     if payload.files:
         (own / "payload.json").write_text(payload.model_dump_json(indent=1) + "\n")
     persist = context.project.image / "etc-persist.conf"
     (own / "etc-persist.conf").write_text(persist.read_text())
+
+
+def _monitoring(spec: Spec) -> dict[str, object] | None:
+    """Return who may ask the exporters, and at which ports; None for an image without them."""
+    if _MONITORING not in spec.overlays:
+        return None
+    site = spec.site.monitoring
+    ports = {"node": site.node_port, "imgnode": site.imgnode_port}
+    return {**site.model_dump(), "ports": ports}
 
 
 def _set_timezone(name: str, root: Path) -> None:

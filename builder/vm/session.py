@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from builder.core.files import remove_tree
 from builder.vm.disk import DEFAULT_SIZE, prepare_disk, write_seed
 from builder.vm.machine import Machine
-from builder.vm.qemu import SSH_PORT, VmConfig
+from builder.vm.qemu import API_PORT, SSH_PORT, VmConfig
 from builder.vm.seed import raw_files, seed_files
 from builder.vm.ssh import Ssh, make_key
 
@@ -55,12 +55,14 @@ def start_node(
     raw: bool = False,
     services: tuple[HostService, ...] = (),
     extra: tuple[str, ...] = (),
+    ports: tuple[int, ...] = (),
 ) -> Iterator[VmNode]:
     """Boot a copy of the disk image with a seed that also lets a key of our own in.
 
     The copy lies in `folder` and is gone afterwards. With `raw` the seed is written as it
-    is, however bad, without the key. `services` are all that the node reaches, `extra` are further
-    words for QEMU. Raises UserError for a bad image or seed, VmError when it does not start.
+    is, however bad, without the key. `services` are all that the node reaches; it is reached at
+    `ports`, too, which `machine.ports` translates. `extra` are further words for QEMU. Raises
+    UserError for a bad image or seed, VmError when the machine does not start.
     """
     folder.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix="node-", dir=folder))
@@ -75,6 +77,7 @@ def start_node(
             accel=accel,
             host_services=services,
             extra=extra,
+            open_ports=(SSH_PORT, API_PORT, *ports),
         )
         with Machine(runner, config) as machine:
             ssh = Ssh(runner, work / "ssh", port=machine.ports[SSH_PORT], key=key)

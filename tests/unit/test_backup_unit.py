@@ -137,7 +137,7 @@ def test_status_says_when_and_what_went_wrong(tmp_path: Path) -> None:
     report.verified(tmp_path)
     assert "; verified 20" in report.lines(report.read(tmp_path))[0]
     text = (tmp_path / "run/imgnode/metrics/backup.prom").read_text()
-    assert 'imgnode_backup_last_success_timestamp_seconds{target="local"} 1.7e+09\n' in text
+    assert 'imgnode_backup_last_success_timestamp_seconds{target="local"} 1700000000\n' in text
     assert "imgnode_backup_bytes 4096\n" in text
 
 

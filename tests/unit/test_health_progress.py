@@ -22,7 +22,7 @@ from imgnode.health.progress import (
 from imgnode.loopback import Answer
 from tests.unit.serve_node import put
 
-FIXTURE = Path(__file__).parents[1] / "fixtures/vllm/metrics.txt"
+FIXTURE = Path(__file__).parents[1] / "fixtures/vllm/two-engines.txt"
 LOOK_S = 10.0
 
 

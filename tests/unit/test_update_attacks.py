@@ -50,7 +50,7 @@ STAGING = (
 )
 STATE = "var/lib/imgnode/update/state.json"
 PATCHES = (f"root.from-{OLD}.zstpatch", f"uki.from-{OLD}.zstpatch")
-WHOLE = ("root.erofs.zst", "uki.efi")
+WHOLE = ("root.erofs.zst", "uki.efi.zst")
 TEXTS = ("SHA256SUMS", "SHA256SUMS.gpg", "release.json", "manifest.json")
 ARTIFACTS = ("stable.json.asc", *TEXTS, *PATCHES, *WHOLE, f"{LAYER}.erofs")
 
