@@ -25,9 +25,10 @@ _MEANS = (  # the first that fits restic's words (0.14)
     (
         REACH,
         r"refused|unreachable|no such host|timed? ?out|timeout|reset by peer|\bEOF\b|x509|tls:|"
-        r"unable to start the sftp session|Host key verification|Permission denied|401|403",
+        r"unable to start the sftp session|Host key verification|Permission denied|"
+        r"HTTP response \(40[13]\)|Access ?Denied",  # a port may hold 403, too
     ),
-    (MISSING, r"unable to open config file: .*(does not exist|no such file|404)"),
+    (MISSING, r"unable to open config file: .*(does not exist|no such file|\(404\))"),
     (DAMAGED, r"verification failed|hash mismatch|contains errors|invalid data|does not match"),
 )
 _HINTS: Mapping[str, str] = {

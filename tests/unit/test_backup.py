@@ -286,6 +286,8 @@ def test_a_lock_that_a_power_cut_left_is_taken_away(node: Node) -> None:
     [
         ("Fatal: wrong password or no key found", "key"),
         ("Fatal: unable to open config file: <config/> does not exist\nIs there a …", "missing"),
+        ("Fatal: unable to open config file: <config/> does not exist at :34031/", "missing"),
+        ("Fatal: unable to open config file: unexpected HTTP response (401): 401 U…", "reach"),
         ("Fatal: unable to open config file: Lstat: file does not exist\nIs there …", "missing"),
         ("Fatal: unable to open config file: Head: dial tcp: connection refused", "reach"),
         ("write: no space left on device\nFatal: failed", "space"),
