@@ -142,7 +142,7 @@ def test_the_container_is_the_one_that_the_image_names_and_may_do_little(
     assert host["RestartPolicy"]["Name"] == "no"
     assert 0 < host["Memory"] == host["MemorySwap"]
     assert host["PidsLimit"] == 8192
-    assert found["AppArmorProfile"] == "docker-default"
+    assert found["AppArmorProfile"] == "imgnode-vllm"
 
 
 def test_the_container_has_no_tools_to_build_with_and_no_ballast(serving: VmNode) -> None:
