@@ -20,7 +20,7 @@ from tests.build.command import Place, copy_project
 from tests.restserver import RestServer
 from tests.vm.conftest import BOOT_S, FOLDER, ROOT, Image, wait_settled
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.long]
 
 PROFILE = """\
 extends: bare
@@ -121,7 +121,6 @@ def test_its_services_are_closed(up: VmNode) -> None:
         say(up, f"systemd-analyze security --threshold=25 --no-pager {unit}.service")
 
 
-@pytest.mark.long
 def test_a_remote_that_is_gone_is_told_and_tried_again(up: VmNode, server: RestServer) -> None:
     server.down()
     say(up, "sudo rm /var/lib/imgnode/backup/state.json")
@@ -140,7 +139,6 @@ def test_a_remote_that_is_gone_is_told_and_tried_again(up: VmNode, server: RestS
     assert state(up)["errors"] == {}
 
 
-@pytest.mark.long
 def test_sftp_by_the_real_ssh(up: VmNode) -> None:
     """The node is its own server here: sshd and sftp-server are those of the image."""
     say(up, "ssh-keygen -q -t ed25519 -N '' -f far; cat far.pub >> .ssh/authorized_keys")
@@ -160,7 +158,6 @@ def test_sftp_by_the_real_ssh(up: VmNode) -> None:
     say(up, "ls there/gpu-07/config && sudo systemctl restart imgnode-seed.service")
 
 
-@pytest.mark.long
 def test_a_lost_disk_costs_nothing(up: VmNode, runner: Runner, image: Image) -> None:
     """Another disk, flashed anew, with the same seed: it is the old node again."""
     say(up, "sudo imgnode backup now")

@@ -107,7 +107,7 @@ def test_a_bad_inference_part_keeps_the_rest_of_the_seed(served: VmNode, runner:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        pytest.param(BOMB, "anchors and aliases", id="exploding anchors"),
+        pytest.param(BOMB, "anchors and aliases", id="exploding anchors", marks=pytest.mark.long),
         pytest.param(TEN_MB, "is larger than 1024 KiB", id="10 MB", marks=pytest.mark.long),
     ],
 )

@@ -25,7 +25,7 @@ from tests.build.command import Place, copy_project
 from tests.vm.conftest import BOOT_S, FOLDER, ROOT, Image, wait_settled
 from tests.vm.test_serving import judged, sudo, wait_serving
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.vm, pytest.mark.long, pytest.mark.timeout(2400)]
 
 RECEIVER = "10.0.2.100"
 NODE_SEED = "#cloud-config\nhostname: gpu-07\ninference:\n  model: org/toy\n"
@@ -245,7 +245,6 @@ def test_too_much_work_restarts_nothing(up: VmNode) -> None:
     script(up, f"rm {CACHE}/*/busy")
 
 
-@pytest.mark.long
 def test_a_container_that_is_killed_is_systemds_matter(up: VmNode) -> None:
     before = sudo(up, 'docker inspect -f "{{.Id}}" vllm')
     since = int(script(up, "date +%s; docker kill vllm >/dev/null"))
@@ -253,7 +252,6 @@ def test_a_container_that_is_killed_is_systemds_matter(up: VmNode) -> None:
     assert steps(up, since) == []
 
 
-@pytest.mark.long
 def test_a_docker_that_is_killed_is_systemds_matter(up: VmNode) -> None:
     before = container(up)
     since = int(script(up, "date +%s; systemctl kill -s KILL docker.service"))
@@ -261,7 +259,6 @@ def test_a_docker_that_is_killed_is_systemds_matter(up: VmNode) -> None:
     assert steps(up, since) == []
 
 
-@pytest.mark.long
 def test_a_docker_that_hangs_is_killed(
     up: VmNode, alertmanager: Alertmanager, record_property: Record
 ) -> None:
@@ -270,7 +267,6 @@ def test_a_docker_that_hangs_is_killed(
     assert fault.wait_mended()[0] in ("restart-docker", "stop-service")
 
 
-@pytest.mark.long
 def test_a_corrupted_config_is_the_images_own_again(
     up: VmNode, alertmanager: Alertmanager, record_property: Record
 ) -> None:
@@ -282,7 +278,6 @@ def test_a_corrupted_config_is_the_images_own_again(
     alertmanager.wait("ImgnodeRecoverFailing", fault.host)  # the rung before it did not help
 
 
-@pytest.mark.long
 def test_a_quarantine_lasts_until_it_is_released(up: VmNode) -> None:
     sudo(up, 'imgnode recover quarantine "a person tries it"')
     wait_for(lambda: not serves(up), "still served")
@@ -294,7 +289,6 @@ def test_a_quarantine_lasts_until_it_is_released(up: VmNode) -> None:
     wait_for(lambda: serves(up), "not served again")
 
 
-@pytest.mark.long
 def test_a_support_bundle_of_a_real_node(up: VmNode) -> None:
     told = sudo(up, "imgnode support-bundle --out /var/tmp/node.tar.gz")
     names = sudo(up, "tar -tzf /var/tmp/node.tar.gz").split()
