@@ -54,11 +54,13 @@ def start_node(
     size: VmSize,
     raw: bool = False,
     services: tuple[HostService, ...] = (),
+    write_log: Path | None = None,
 ) -> Iterator[VmNode]:
     """Boot a copy of the disk image with a seed that also lets a key of our own in.
 
     The copy lies in `folder` and is gone afterwards. With `raw` the seed is written as it
-    is, however bad, without the key. `services` are all that the node reaches. Raises
+    is, however bad, without the key. `services` are all that the node reaches. With
+    `write_log` its disk's writes are logged there, from its first boot on. Raises
     UserError for a bad image or seed, VmError when the machine does not start.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -73,6 +75,7 @@ def start_node(
             cpus=size.cpus,
             accel=accel,
             host_services=services,
+            write_log=write_log,
         )
         with Machine(runner, config) as machine:
             ssh = Ssh(runner, work / "ssh", port=machine.ports[SSH_PORT], key=key)
