@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,7 +66,7 @@ class Judge:
         runner: Runner,
         replay: Replay,
         releases: Sequence[Release],
-        layers: dict[str, str],
+        layers: Mapping[str, str],
         work: Path,
     ) -> None:
         self._runner = runner

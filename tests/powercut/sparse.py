@@ -11,6 +11,7 @@ from typing import BinaryIO
 from builder.vm.gpt import Partition
 
 _CHUNK = 1 << 20
+_ZEROS = bytes(_CHUNK)
 
 
 def copy_range(source: BinaryIO, start: int, target: BinaryIO, to: int, size: int) -> None:
@@ -32,7 +33,7 @@ def extract(disk: Path, part: Partition, target: Path) -> None:
 def _copy(source: BinaryIO, start: int, target: BinaryIO, to: int, size: int) -> None:
     for at in range(0, size, _CHUNK):
         data = os.pread(source.fileno(), min(_CHUNK, size - at), start + at)
-        if data.count(0) == len(data):
+        if data == _ZEROS[: len(data)]:
             zero_range(target, to + at, len(data))
         else:
             os.pwrite(target.fileno(), data, to + at)

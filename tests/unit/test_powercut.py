@@ -10,6 +10,7 @@ import pytest
 
 from tests.powercut.bootloader import Uki, boot_order
 from tests.powercut.cuts import Cut, Fate, choose, last_flush, survivors
+from tests.powercut.recording import Recording, decides
 from tests.powercut.replay import Region, Replay
 from tests.powercut.writelog import SECTOR, WriteLog
 
@@ -211,3 +212,21 @@ def test_the_boot_loader_does_not_see_everything() -> None:
     ]
     assert [one.name for one in boot_order(files)] == ["n_1+2-1.EFI"]
     assert (files[4].stem, files[4].left, files[4].done) == ("n_1", 2, 1)
+
+
+def test_phases_begin_at_their_marks(make_log: MakeLog) -> None:
+    log = make_log(write(0, b"a"), write(1, b"b"), FLUSH, write(2, b"c"))
+    recording = Recording(log.path)
+    recording.marks = [("stage", 0), ("write", log.entries[1].at), ("end", log.entries[3].at)]
+    assert recording.phases(log) == {"stage": range(1), "write": range(1, 3)}
+    recording.mark("off")
+    assert recording.phases(log)["end"] == range(3, 4)
+
+
+def test_the_tables_and_the_esp_decide_what_boots(make_log: MakeLog) -> None:
+    mib = 1 << 11  # sectors
+    log = make_log(
+        write(1, b"x"), write(2 * mib, b"x"), write(9 * mib, b"x"), write(99 * mib, b"x")
+    )
+    told = [decides(one, 100 << 20, (8 << 20, 4 << 20)) for one in log.entries]
+    assert told == [True, False, True, True]
