@@ -71,6 +71,9 @@ def write(staged: Staged, facts: Facts, root: Path = Path("/")) -> None:
             clear(root)
             raise Refused(DAMAGED, f"{path}: is not what was staged", "stage it again; dmesg")
     _forget_others(facts, root)
+    state = remembered.load(root).without_failed(staged.version)
+    applied = Applied(staged.version, facts.version, int(time.time()))
+    remembered.save(replace(state, applied=applied), root)  # first: what boots next is known then
     folder = _definitions(staged, facts, root)
     argv = [_SYSUPDATE, f"--definitions={folder}", "update", staged.version]
     done = process.run(argv, timeout_s=_WRITE_S)
@@ -79,9 +82,6 @@ def write(staged: Staged, facts: Facts, root: Path = Path("/")) -> None:
         raise Refused(WRITE, f"systemd-sysupdate: {said}", "dmesg; lsblk; df /boot")
     process.run(["udevadm", "settle"], timeout_s=_WRITE_S)  # who asks for labels gets the new ones
     _check_written(staged, facts, root)
-    state = remembered.load(root).without_failed(staged.version)
-    applied = Applied(staged.version, facts.version, int(time.time()))
-    remembered.save(replace(state, applied=applied), root)
     clear(root)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import uuid
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 from builder.core.errors import UserError
 from builder.core.process import CommandError, Runner
 from builder.model.artifacts import Manifest
-from builder.vm.gpt import Partition, partitions
+from builder.vm.gpt import SECTOR, Partition, partitions
 from tests.powercut.bootloader import boot_order
 from tests.powercut.esp import Esp, read_esp
 from tests.powercut.replay import Region, Replay
@@ -18,6 +20,12 @@ from tests.powercut.sparse import extract
 from tests.powercut.var import check_var
 
 COMMAND_S = 120
+_ROOM = 1.1  # the next UKI may be a little larger
+_MAX_TABLE = 1 << 20
+SECOND_TABLE = "the first partition table is damaged, the second serves"
+# UEFI specification, GPT header: signature, size and CRC of the header; place, number, size and CRC
+# of the entries.
+_HEADER = struct.Struct("<8s4xII52xQIII")
 
 
 @dataclass(frozen=True)
@@ -80,13 +88,16 @@ class Judge:
         """Return the verdict on the disk as it is now, which is left as it is."""
         try:
             table = partitions(self._runner, disk)
-            esp = self._esp(disk, next(one for one in table if one.name == "esp"))
+            found = self._esp(disk, next(one for one in table if one.name == "esp"))
         except (UserError, StopIteration) as error:
             return Verdict(None, (f"table or ESP: {error}",))
-        losses = [f"ESP: {one}" for one in esp.faults]
+        esp, checked = found
+        losses = [f"ESP: {one}" for one in checked.faults]
         notes = list(esp.notes)
+        if not first_table_is_good(disk):
+            notes.append(SECOND_TABLE)
         boots = self._boots(disk, table, esp, losses, notes)
-        losses += self._next_update(esp, boots)
+        losses += self._next_update(checked, boots) if boots else []
         var = next((one for one in table if one.name == "var"), None)
         if var:
             losses += check_var(self._runner, disk, var, self._layers, self._work)
@@ -116,19 +127,19 @@ class Judge:
         losses.append("nothing boots")
         return None
 
-    def _next_update(self, esp: Esp, boots: str | None) -> list[str]:
-        """Return what would keep the node from taking the next version."""
-        visible = [one for one in esp.files if one.visible]
-        stems = [one.stem for one in visible]
-        twice = sorted({stem for stem in stems if stems.count(stem) > 1})
-        found = [f"{stem} has two boot entries" for stem in twice]
-        running = next((one for one in boot_order(visible) if one.version == boots), None)
-        if running and not running.stem.endswith(f"_{boots}"):
-            found.append(f"{running.name}: is no name of {boots}")
-        room = esp.free + sum(one.bytes for one in esp.files if one is not running)
-        if running and room < running.bytes * 1.1:
-            found.append(f"the ESP has no room for another UKI: {room} bytes")
-        return found
+    def _next_update(self, esp: Esp, boots: str) -> list[str]:
+        """Return what keeps the node, once up, from taking the next version.
+
+        At its boot the ESP was checked (fsck.vfat(8)); entries of the version that runs are made
+        one (imgnode/gate/bless.py), and all others go (imgnode/update/write.py).
+        """
+        mine = [one for one in esp.files if one.version == boots]
+        if not any(one.stem.endswith(f"_{boots}") for one in mine):
+            return [f"no entry of {boots} is left under its name once the ESP was checked"]
+        room = esp.free + sum(one.bytes for one in esp.files if one is not mine[0])
+        if room < mine[0].bytes * _ROOM:
+            return [f"the ESP has no room for another UKI: {room} bytes"]
+        return []
 
     def _slot(self, disk: Path, table: Sequence[Partition], release: Release) -> str | None:
         """Return what is wrong with the slot that a version's UKI opens (veritysetup(8))."""
@@ -151,12 +162,29 @@ class Judge:
             self._known[key] = said
         return self._known[key]  # type: ignore[return-value]
 
-    def _esp(self, disk: Path, part: Partition) -> Esp:
+    def _esp(self, disk: Path, part: Partition) -> tuple[Esp, Esp]:
+        """Return the ESP as the firmware sees it, and as it is once a boot has checked it."""
         state = self._replay.state(Region(part.offset, part.size))
         key = ("esp", state)
         if state is None or key not in self._known:
-            file = self._work / "esp.part"
+            file, copies = self._work / "esp.part", self._work / "ukis"
             extract(disk, part, file)
             versions = {digest: one.version for digest, one in self._releases.items()}
-            self._known[key] = read_esp(self._runner, file, versions, self._work / "ukis")
+            before = read_esp(self._runner, file, versions, copies)
+            self._runner.run(["fsck.vfat", "-a", file], ok=(0, 1), timeout_s=COMMAND_S)
+            self._known[key] = before, read_esp(self._runner, file, versions, copies)
         return self._known[key]  # type: ignore[return-value]
+
+
+def first_table_is_good(disk: Path) -> bool:
+    """Tell whether the first GPT is as its checksums say; sfdisk(8) takes the second by itself."""
+    with disk.open("rb") as stream:
+        stream.seek(SECTOR)
+        header = stream.read(SECTOR)
+        magic, size, said, place, count, width, entries = _HEADER.unpack_from(header)
+        if magic != b"EFI PART" or not _HEADER.size <= size <= SECTOR:
+            return False
+        stream.seek(place * SECTOR)
+        table = stream.read(count * width) if count * width < _MAX_TABLE else b""
+    blank = header[:16] + bytes(4) + header[20:size]
+    return bool(zlib.crc32(blank) == said and zlib.crc32(table) == entries)

@@ -301,6 +301,9 @@ def test_no_other_entry_is_left_when_the_slot_is_written(
 
     def looking(version: str) -> None:
         seen.extend(node.entries)
+        applied = remembered.load(node.root).applied
+        assert applied
+        assert applied.version == NEW
         genuine(version)
 
     monkeypatch.setattr(node, "_sysupdate", looking)

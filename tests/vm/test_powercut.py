@@ -96,7 +96,9 @@ def test_what_a_cut_left_boots_and_takes_the_next_update(
 ) -> None:
     node, matrix = lived
     updatable = [row for row in rows if row.verdict.boots != VERSIONS[-1]]
-    step = max(1, len(updatable) // max(1, BOOTS))
-    for row, disk in matrix.disks(updatable[::step][:BOOTS]):
-        print(f"booting {row.cut}")
+    told = [row for row in updatable if row.verdict.notes][: BOOTS // 2]
+    rest = [row for row in updatable if row not in told]
+    rest = rest[:: max(1, len(rest) // max(1, BOOTS - len(told)))][: BOOTS - len(told)]
+    for row, disk in matrix.disks(sorted([*told, *rest], key=lambda row: row.cut.index)):
+        print(f"booting {row.cut}: {row.verdict}")
         boot_and_update(runner, node, disk, row.verdict.boots or "", VERSIONS[-1])
