@@ -25,6 +25,7 @@ def copy_range(source: BinaryIO, start: int, target: BinaryIO, to: int, size: in
 
 def extract(disk: Path, part: Partition, target: Path) -> None:
     """Write a partition's bytes to a file of its own. Raises OSError."""
+    target.unlink(missing_ok=True)  # ext4 writes a file out at once that was truncated
     with disk.open("rb") as source, target.open("wb") as out:
         out.truncate(part.size)
         copy_range(source, part.offset, out, 0, part.size)
