@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from imgnode.files import flush_folder
 from imgnode.gate import bless as blessing
 from imgnode.gate.bless import bless, copy_entry
 
@@ -51,13 +54,11 @@ def test_the_counter_goes_and_the_content_stays(root: Path) -> None:
 @pytest.mark.parametrize("step", range(12))
 def test_the_power_goes_at_any_step(root: Path, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     put(root, f"{STEM}+2-1.efi")
-    steps = 0
+    left = iter(range(step))
 
-    def cut(genuine):  # noqa: ANN001, ANN202 - any function
-        def counted(*arguments, **words):  # noqa: ANN002, ANN003, ANN202
-            nonlocal steps
-            steps += 1
-            if steps > step:
+    def cut(genuine: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*arguments: Any, **words: Any) -> Any:  # noqa: ANN401 - any function's
+            if next(left, None) is None:
                 raise PowerCutError
             return genuine(*arguments, **words)
 
@@ -65,7 +66,7 @@ def test_the_power_goes_at_any_step(root: Path, monkeypatch: pytest.MonkeyPatch,
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", cut(os.fsync))
-        patch.setattr(blessing, "flush_folder", cut(blessing.flush_folder))
+        patch.setattr("imgnode.gate.bless.flush_folder", cut(flush_folder))
         patch.setattr(Path, "unlink", cut(Path.unlink))
         try:
             bless(root)
@@ -85,9 +86,12 @@ def test_the_first_sector_is_written_when_the_rest_is_on_the_disk(
     target = root / "boot/EFI/Linux" / f"{STEM}.efi"
     flushed: list[bytes] = []
     genuine = os.fsync
-    monkeypatch.setattr(
-        os, "fsync", lambda handle: (genuine(handle), flushed.append(target.read_bytes()))
-    )
+
+    def look(handle: int) -> None:
+        genuine(handle)
+        flushed.append(target.read_bytes())
+
+    monkeypatch.setattr(os, "fsync", look)
     copy_entry(root / "boot/EFI/Linux" / f"{STEM}+2-1.efi", target)
     assert flushed[0] == bytes(512) + UKI[512:]
     assert flushed[-1] == UKI
