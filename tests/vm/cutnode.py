@@ -96,6 +96,7 @@ def boot_and_update(runner: Runner, node: VmNode, disk: Path, runs: str, newest:
     copy = node.disk.with_name("cut.raw")
     copy_sparse(runner, disk, copy)
     node.machine.config = replace(node.machine.config, disk=copy, write_log=None)
+    node.ssh.known_hosts.unlink(missing_ok=True)  # a cut first boot may make host keys anew
     try:
         since = node.machine.start()
         node.machine.wait_for("login:", BOOT_S, since=since)
