@@ -16,18 +16,8 @@ _COMMAND_S = 60
 _FOLDER = "::/EFI/Linux"
 _FREE = re.compile(r"^\s*([\d ]+) bytes free", re.MULTILINE)
 _PROGRAM = b"MZ"
-# What a FAT may say after a cut, and every FAT that is mounted. The kernel and the firmware do not
-# mind; the rest is told.
-_HARMLESS = (
-    "fsck.fat",
-    "Dirty bit is set",
-    "Automatically removing dirty bit",
-    "Free cluster summary",
-    "Auto-correcting",
-    "Leaving filesystem unchanged",
-    "Fs was not properly unmounted",
-    "files,",
-)
+# What fsck.vfat says of files that cannot be read as they are. That a FAT was not unmounted, and
+# that clusters are lost, is no fault: that is told.
 _HARMFUL = ("share clusters", "Cannot", "Bad", "Logical sector size")
 
 
@@ -63,9 +53,8 @@ def read_esp(runner: Runner, image: Path, versions: Mapping[str, str], work: Pat
         name = place.rpartition("/")[2]
         if name:
             files.append(_file(runner, image, name, versions, work / "uki"))
-    return Esp(
-        tuple(files), int(free[1].replace(" ", "")) if free else 0, tuple(faults), tuple(notes)
-    )
+    count = int(free[1].replace(" ", "")) if free else 0
+    return Esp(tuple(files), count, tuple(faults), tuple(notes))
 
 
 def _file(runner: Runner, image: Path, name: str, versions: Mapping[str, str], copy: Path) -> Uki:
