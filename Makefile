@@ -45,7 +45,15 @@ test-vm: setup  ## the image in QEMU (minutes)
 
 .PHONY: test-long
 test-long: setup  ## what `make test` leaves out: copies by Docker, GPU containers, bad versions (an hour)
-	$(PYTHON) -m pytest -m "long" tests/build tests/vm
+	$(PYTHON) -m pytest -m "long" tests/build tests/vm --ignore tests/vm/test_powercut.py
+
+POINTS ?= 240
+BOOTS ?= 12
+SEED ?= 1
+.PHONY: test-powercut
+test-powercut: setup  ## the power fails at POINTS (240) of an update; BOOTS (12) of them are booted (two hours)
+	POWERCUT_POINTS=$(POINTS) POWERCUT_BOOTS=$(BOOTS) POWERCUT_SEED=$(SEED) \
+		$(PYTHON) -m pytest -s tests/vm/test_powercut.py
 
 .PHONY: test-gpu
 test-gpu: setup  ## a real GPU: asks its driver, and records the answers as a fixture

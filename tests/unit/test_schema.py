@@ -349,5 +349,5 @@ def test_nothing_reads_the_state_before() -> None:
 
 
 def test_the_older_form_goes_when_the_version_is_blessed() -> None:
-    name = "overlays/base/usr/lib/systemd/system/systemd-bless-boot.service.d/50-imgnode.conf"
+    name = "overlays/boot/usr/lib/systemd/system/systemd-bless-boot.service.d/50-imgnode.conf"
     assert values(name, "ExecStartPost") == ["-/usr/bin/python3", "-m", "imgnode.schema", "settle"]

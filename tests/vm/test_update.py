@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -14,16 +12,20 @@ from builder.core.process import Runner
 from builder.vm.keep import keep_evidence
 from builder.vm.qemu import Accel, HostService
 from builder.vm.session import VmNode, VmSize, start_node
+from tests.powercut.judge import release_of
+from tests.powercut.matrix import Matrix, table
+from tests.powercut.recording import Recording
 from tests.unit import hostile
 from tests.vm.conftest import BOOT_S, FOLDER, ROOT, SEED, wait_settled
+from tests.vm.cutnode import boot_and_update
 from tests.vm.releases import Releases
+from tests.vm.updates import COMMAND_S, reboots_into, refused, say, slots, status
 from tests.vm.versions import SERVER, Versions, make_versions
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(1800)]
 
-FIRST, SECOND, BROKEN, PANIC, FIFTH = "2099.1", "2099.2", "2099.3", "2099.4", "2099.5"
-COMMAND_S = 300.0
-TRIES_S = 900.0
+FIRST, SECOND, BROKEN, PANIC = "2099.1", "2099.2", "2099.3", "2099.4"
+CUTS = 40  # of its power the first update is tried with
 BROKEN_UNIT = """\
 [Unit]
 Description=Breaks this version
@@ -83,19 +85,28 @@ def releases(versions: Versions) -> Iterator[Releases]:
 
 
 @pytest.fixture(scope="module")
+def recording(versions: Versions) -> Recording:
+    return Recording(versions.place.top / "writes.log")
+
+
+@pytest.fixture(scope="module")
 def up(
     request: pytest.FixtureRequest,
     runner: Runner,
     versions: Versions,
     accel: Accel,
     releases: Releases,
+    recording: Recording,
 ) -> Iterator[VmNode]:
     """Give a node of the first version that reaches the release server alone."""
     services = (HostService(SERVER, 80, releases.port),)
     disk = versions.place.top / "images" / FIRST / "disk.raw"
+    size = VmSize(disk_bytes=4 << 30)
     with start_node(
-        runner, disk, SEED, FOLDER, accel=accel, size=VmSize(), services=services
-    ) as started:
+        runner, disk, SEED, FOLDER,
+        accel=accel, size=size, services=services, write_log=recording.log,
+    ) as started:  # fmt: skip
+        recording.mark("install")
         started.machine.wait_for("login:", BOOT_S)
         wait_settled(started)
         yield started
@@ -118,60 +129,21 @@ def form(node: VmNode) -> tuple[str, str]:
     return say(node, f"cat {number}"), say(node, f"sudo cat {made} || true")
 
 
-def say(node: VmNode, command: str) -> str:
-    """Return what a command prints that must succeed."""
-    done = node.ssh.run(command, COMMAND_S)
-    assert done.rc == 0, f"{command}: {done.rc}\n{done.stdout}\n{done.stderr}"
-    return done.stdout.strip()
-
-
-def refused(node: VmNode, command: str) -> str:
-    """Return what a command says that must end with 1."""
-    done = node.ssh.run(command, COMMAND_S)
-    assert done.rc == 1, f"{command}: {done.rc}\n{done.stdout}\n{done.stderr}"
-    return done.stderr
-
-
-def status(node: VmNode) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads(say(node, "sudo imgnode update status --json"))
-    return told
-
-
-def slots(node: VmNode) -> dict[str, int | None]:
-    """Return the tries that are left for each version with a boot entry; None for good ones."""
-    found = status(node)["slots"]
-    return {one["label"].rpartition("_")[2]: one["tries"] for one in found if one["entry"]}
-
-
-def reboots_into(node: VmNode, command: str, version: str, limit_s: float = TRIES_S) -> None:
-    """Run a command that reboots; wait until the node has settled on a version, with it good.
-
-    Prints how long that took, for docs/updates.md.
-    """
-    since, began = node.machine.serial.position(), time.monotonic()
-    done = node.ssh.run(f"sudo {command}", COMMAND_S)
-    assert done.rc != 1, done.stderr  # 255 when the reboot cuts the line
-    print(f"{command}: reboots after {time.monotonic() - began:.0f} s")
-    boot = since
-    while True:
-        boot = node.machine.wait_for("login:", limit_s, since=boot).end
-        wait_settled(node)
-        told = node.ssh.run("sudo imgnode update status --json", COMMAND_S)
-        if told.rc == 0 and json.loads(told.stdout)["running"] == version:
-            break
-    print(f"{command}: {version} is good after {time.monotonic() - began:.0f} s")
-    assert slots(node)[version] is None
-
-
 def test_a_new_version_comes_by_patches_and_is_kept(
-    up: VmNode, versions: Versions, releases: Releases
+    up: VmNode, versions: Versions, releases: Releases, recording: Recording
 ) -> None:
     assert slots(up) == {FIRST: None}
     assert "is what channel stable has" in say(up, "sudo imgnode update check")
     versions.release(SECOND)
     before = len(releases.requests)
     assert f"{SECOND} is available" in say(up, "sudo imgnode update check")
-    reboots_into(up, "imgnode update apply --reboot", SECOND)
+    recording.mark("stage")
+    say(up, "sudo imgnode update stage")
+    recording.mark("write")
+    say(up, "sudo imgnode update apply")
+    recording.mark("boot")
+    reboots_into(up, "systemctl reboot", SECOND)
+    recording.mark("end")
     moved = {name: sent for name, _, _, sent in releases.asked_since(before)}
     full = versions.repository / "imgbuild-bare" / SECOND
     whole = sum((full / name).stat().st_size for name in ("root.erofs.zst", "uki.efi.zst"))
@@ -296,21 +268,19 @@ def test_a_version_whose_kernel_panics_goes_back_without_a_hand(
     assert PANIC in status(up)["failed"]
 
 
-@pytest.mark.long
-def test_a_power_cut_while_the_slot_is_written_and_the_next_update(
-    up: VmNode, versions: Versions
+def test_a_power_cut_at_any_point_of_that_update(
+    runner: Runner, up: VmNode, versions: Versions, recording: Recording
 ) -> None:
-    versions.place.write("overlays/base/etc/motd", "the fifth version\n")
-    versions.build(FIFTH)
-    versions.release(FIFTH)
-    say(up, "sudo imgnode update stage")
-    say(up, "sudo systemctl start --no-block imgnode-update.service")
-    say(up, "until pgrep -x systemd-import >/dev/null; do sleep 0.2; done")
-    up.machine.power_cut()
-    since = up.machine.start()
-    up.machine.wait_for("login:", BOOT_S, since=since)
-    wait_settled(up)
-    assert status(up)["running"] == FIRST
-    assert slots(up) == {FIRST: None}
-    reboots_into(up, "imgnode update apply --reboot", FIFTH)
-    assert say(up, "cat /etc/motd") == "the fifth version"
+    """A few points of the matrix: tests/vm/test_powercut.py has them all. Ends the node."""
+    up.machine.poweroff(BOOT_S)
+    images = versions.place.top / "images"
+    known = [release_of(images / one) for one in (FIRST, SECOND)]
+    matrix = Matrix(runner, recording, known, {}, versions.place.top / "judged")
+    began = time.monotonic()
+    rows = matrix.judge(matrix.cuts(CUTS, seed=1))
+    print("\n".join(table(rows, began)))
+    assert [row for row in rows if row.verdict.losses] == []
+    torn = [row for row in rows if row.cut.phase == "write" and row.cut.fate == "torn"]
+    ((row, disk),) = matrix.disks(torn[-1:])
+    assert row.verdict.boots == FIRST
+    boot_and_update(runner, up, disk, FIRST, SECOND)

@@ -24,7 +24,7 @@ from tests.build.standin import BREAKS, STAND_IN
 from tests.vm.conftest import BOOT_S, FOLDER, ROOT, wait_settled
 from tests.vm.releases import Releases
 from tests.vm.test_serving import judged, sudo, wait_serving
-from tests.vm.test_update import refused, slots, status
+from tests.vm.updates import refused, slots, status
 from tests.vm.versions import SERVER, Versions, make_versions
 
 pytestmark = [pytest.mark.vm, pytest.mark.long, pytest.mark.timeout(3600)]
