@@ -22,9 +22,9 @@ _STALL_LIMIT_S = 20.0
 @pytest.mark.parametrize(
     ("stage", "after_s", "signals"),
     [
-        ("tools", 2.0, [SIGINT, SIGKILL]),
-        ("base", 4.0, [SIGINT]),
-        ("initrd", 1.5, [SIGINT]),
+        pytest.param("tools", 2.0, [SIGINT, SIGKILL], marks=pytest.mark.long),
+        pytest.param("base", 4.0, [SIGINT], marks=pytest.mark.long),
+        pytest.param("initrd", 1.5, [SIGINT], marks=pytest.mark.long),
         ("root", 1.5, [SIGINT, SIGTERM, SIGKILL]),
         ("image", 0.2, [SIGINT]),
     ],

@@ -106,8 +106,10 @@ def test_a_bad_inference_part_keeps_the_rest_of_the_seed(served: VmNode, runner:
 
 @pytest.mark.parametrize(
     ("data", "words"),
-    [(BOMB, "anchors and aliases"), (TEN_MB, "is larger than 1024 KiB")],
-    ids=["exploding anchors", "10 MB"],
+    [
+        pytest.param(BOMB, "anchors and aliases", id="exploding anchors", marks=pytest.mark.long),
+        pytest.param(TEN_MB, "is larger than 1024 KiB", id="10 MB", marks=pytest.mark.long),
+    ],
 )
 def test_a_seed_that_cannot_be_read_leaves_the_last_good_one(
     served: VmNode, runner: Runner, data: bytes, words: str

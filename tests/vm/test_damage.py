@@ -72,6 +72,7 @@ def test_a_flipped_bit_in_the_root_is_refused(
         write_at(settled.disk, root.offset + block * BLOCK, good)
 
 
+@pytest.mark.long
 def test_a_broken_version_falls_back_after_three_tries(
     settled: VmNode, runner: Runner, image: Image
 ) -> None:
