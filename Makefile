@@ -40,7 +40,7 @@ test-vm: setup  ## the image in QEMU (minutes)
 	$(PYTHON) -m pytest -m "vm and not long" tests/vm
 
 .PHONY: test-long
-test-long: setup  ## what `make test` leaves out: copies by Docker, GPU containers, bad versions (an hour)
+test-long: setup  ## what `make test` leaves out: what fails slowly, newer Dockers, GPU containers, bad versions (hours)
 	$(PYTHON) -m pytest -m "long" tests/build tests/vm
 
 .PHONY: test-gpu

@@ -1,1 +1,0 @@
-"""What goes on while the node works: checks that repeat, and what each finds."""
