@@ -25,11 +25,15 @@ build: setup  ## build PROFILE (default cpu)
 	$(IMGBUILD) build --profile $(PROFILE)
 
 .PHONY: test
-test: test-unit test-build test-vm  ## all tests but the long ones
+test: test-unit test-live test-build test-vm  ## all tests but the long ones
 
 .PHONY: test-unit
 test-unit: setup  ## seconds, no root, no network
 	$(PYTHON) -m pytest tests/unit
+
+.PHONY: test-live
+test-live: setup  ## a real Prometheus asks the node's exporter, on this machine (seconds)
+	$(PYTHON) -m pytest tests/live
 
 .PHONY: test-build
 test-build: setup  ## real builds: reproducibility, bad input, interruption (root, minutes)
@@ -40,17 +44,26 @@ test-vm: setup  ## the image in QEMU (minutes)
 	$(PYTHON) -m pytest -m "vm and not long" tests/vm
 
 .PHONY: test-long
-test-long: setup  ## what `make test` leaves out: what fails slowly, newer Dockers, GPU containers, bad versions (hours)
-	$(PYTHON) -m pytest -m "long" tests/build tests/vm
+test-long: setup  ## what `make test` leaves out: copies by Docker, GPU containers, bad versions (hours)
+	$(PYTHON) -m pytest -m "long" tests/build tests/vm --ignore tests/vm/test_powercut.py
+
+POINTS ?= 240
+BOOTS ?= 12
+SEED ?= 1
+.PHONY: test-powercut
+test-powercut: setup  ## the power fails at POINTS (240) of an update; BOOTS (12) of them are booted (two hours)
+	POWERCUT_POINTS=$(POINTS) POWERCUT_BOOTS=$(BOOTS) POWERCUT_SEED=$(SEED) \
+		$(PYTHON) -m pytest -s tests/vm/test_powercut.py
 
 .PHONY: test-gpu
 test-gpu: setup  ## a real GPU: asks its driver, and records the answers as a fixture
 	$(PYTHON) -m pytest -m gpu tests/gpu
 
 .PHONY: golden
-golden: setup  ## regenerate golden files and schemas
+golden: setup  ## regenerate golden files, schemas, dashboards, the page of metrics
 	$(PYTHON) -m builder.resolve
 	$(PYTHON) -m tests.golden.regenerate
+	$(PYTHON) -m monitoring
 
 .PHONY: bench
 bench: setup  ## measure against mkosi, side by side; writes docs/benchmarks.md
@@ -60,6 +73,10 @@ bench: setup  ## measure against mkosi, side by side; writes docs/benchmarks.md
 bench-container: setup  ## measure the seeded store against docker load; needs an image of profile cpu
 	$(IMGBUILD) build --profile cpu
 	$(PYTHON) -m bench.zerocopy
+
+.PHONY: bench-update
+bench-update: setup  ## measure what an update costs a node, against a full download and casync
+	$(PYTHON) -m bench.updates
 
 .PHONY: clean
 clean:  ## remove images and the cache

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
-import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from types import FrameType
 
 from bench import boots, builds
 from bench.figures import Figure
 from bench.imgbuild import Imgbuild
 from bench.mkosi import Mkosi
-from bench.place import PROFILE, SITE, Place, say
+from bench.place import Place, opened, say
 from bench.report import missed, page
 from builder.core.errors import UserError
-from builder.core.files import remove_tree, write_atomic
-from builder.core.paths import Project
-from builder.core.process import Runner
-from builder.resolve import resolve
+from builder.core.files import write_atomic
 from builder.vm.errors import VmError
 
 _CASES = ("cold", "unchanged", "overlay", "boot")
@@ -34,7 +28,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     options = _options()
     try:
-        with _place() as place:
+        with opened() as place:
             figures = _measure(place, options.only, options.runs)
             text = page(place, figures, options.runs)
             if set(options.only) == set(_CASES) and not options.quick:
@@ -75,28 +69,6 @@ def _cases(text: str) -> tuple[str, ...]:
             raise argparse.ArgumentTypeError(f"no case {word!r}")
         found += _GROUPS.get(word, (word,))
     return tuple(case for case in _CASES if case in found)
-
-
-@contextmanager
-def _place() -> Iterator[Place]:
-    """Give the bench's place; work folders and running programs go with it."""
-    if os.geteuid() != 0:
-        raise UserError("the bench builds images", hint="run as root")
-    project = Project.find()
-    runner = Runner()
-    place = Place(project, resolve(project, PROFILE, SITE), runner, project.root / ".cache/bench")
-    place.folder.mkdir(parents=True, exist_ok=True)
-    with (place.folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{place.folder}: another bench runs") from None
-        try:
-            yield place
-        finally:
-            runner.close()
-            for folder in place.passing:
-                remove_tree(folder)
 
 
 def _measure(place: Place, cases: Sequence[str], runs: int) -> list[Figure]:

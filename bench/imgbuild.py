@@ -48,10 +48,7 @@ class Imgbuild:
 
     def copy_project(self) -> None:
         """Copy the project's rooms to a folder in which a file can be changed."""
-        remove_tree(self.place.changed)
-        for room in _ROOMS:
-            source = self.place.project.root / room
-            shutil.copytree(source, self.place.changed / room, symlinks=True)
+        copy_rooms(self.place.project.root, self.place.changed)
 
     def change(self, text: str) -> None:
         """Change the one overlay file that the incremental case is about."""
@@ -69,6 +66,13 @@ class Imgbuild:
         options = ["--profile", PROFILE, "--site", SITE, "--out", str(self.place.out), "--json"]
         env = {"IMGBUILD_PROJECT": str(project), "IMGBUILD_CACHE": str(cache)}
         return measure(self.place.runner, [str(command), "build", *options], env=env)
+
+
+def copy_rooms(project: Path, target: Path) -> None:
+    """Copy what a build reads to a folder, made anew, in which files can be changed."""
+    remove_tree(target)
+    for room in _ROOMS:
+        shutil.copytree(project / room, target / room, symlinks=True)
 
 
 def stage_seconds(run: Measured) -> dict[str, float]:

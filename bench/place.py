@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from builder.core.errors import UserError
+from builder.core.files import remove_tree
 from builder.core.paths import Project
 from builder.core.process import Runner
 from builder.model.spec import Spec
+from builder.resolve import resolve
 
 PROFILE = "bare"
 SITE = "debian"
@@ -53,10 +60,37 @@ class Place:
         return self.folder / "vm"
 
     @property
+    def updates(self) -> Path:
+        """Versions and nodes of the bench of updates."""
+        return self.folder / "updates"
+
+    @property
     def passing(self) -> tuple[Path, ...]:
         """What must not outlive a run; tools and downloads are kept."""
         work = tuple(self.mkosi / name for name in ("cache", "out", "work"))
-        return (self.cache, self.out, self.changed, self.vm, *work)
+        return (self.cache, self.out, self.changed, self.vm, self.updates, *work)
+
+
+@contextmanager
+def opened() -> Iterator[Place]:
+    """Give the bench's place; work folders and running programs go with it."""
+    if os.geteuid() != 0:
+        raise UserError("the bench builds images", hint="run as root")
+    project = Project.find()
+    runner = Runner()
+    place = Place(project, resolve(project, PROFILE, SITE), runner, project.root / ".cache/bench")
+    place.folder.mkdir(parents=True, exist_ok=True)
+    with (place.folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{place.folder}: another bench runs") from None
+        try:
+            yield place
+        finally:
+            runner.close()
+            for folder in place.passing:
+                remove_tree(folder)
 
 
 def say(text: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -54,7 +54,7 @@ def page(place: Place, figures: Sequence[Figure], runs: int) -> str:
             head,
             *(_row(figure) for figure in figures),
             _METHOD.format(profile=PROFILE, count=len(place.spec.packages)),
-            _machine(versions),
+            machine(versions),
             _where(figures),
             _again(),
         ]
@@ -107,7 +107,8 @@ def _value(values: Sequence[float], unit: str) -> str:
     return text
 
 
-def _machine(versions: dict[str, str]) -> str:
+def machine(versions: Mapping[str, str]) -> str:
+    """Return the section about the machine and the programs that were compared."""
     model = next(
         (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
          if line.startswith("model name")),

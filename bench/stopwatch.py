@@ -1,8 +1,9 @@
-"""Runs a program and measures it: seconds, and the memory of all its processes."""
+"""Runs a program and measures it: seconds, processor time, and the memory of all its processes."""
 
 from __future__ import annotations
 
 import os
+import resource
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +17,10 @@ _LIMIT_S = 1800.0
 
 @dataclass(frozen=True)
 class Measured:
-    """One run: wall-clock seconds, memory, and what the program printed."""
+    """One run: wall-clock and processor seconds, memory, and what the program printed."""
 
     seconds: float
+    cpu_seconds: float
     memory: Memory
     stdout: str
 
@@ -34,7 +36,13 @@ def measure(
     os.sync()
     with watch() as memory:
         words = [*memory.prefix, *argv]
-        started = time.monotonic()
+        started, used = time.monotonic(), _cpu_seconds()
         done = runner.run(words, env=env, cwd=cwd, timeout_s=_LIMIT_S, called=str(argv[0]))
         seconds = time.monotonic() - started
-    return Measured(seconds, memory.taken(), done.stdout)
+    return Measured(seconds, _cpu_seconds() - used, memory.taken(), done.stdout)
+
+
+def _cpu_seconds() -> float:
+    """Return the processor time of all ended children, theirs included (getrusage(2))."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

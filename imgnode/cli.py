@@ -4,14 +4,48 @@ from __future__ import annotations
 
 import argparse
 
-from imgnode.commands import etc, gate, gpu, layers, model, seed, serve, status, update
+from imgnode.commands import (
+    alert,
+    backup,
+    etc,
+    exporter,
+    gate,
+    gpu,
+    health,
+    layers,
+    maintenance,
+    model,
+    recover,
+    seed,
+    serve,
+    status,
+    support,
+    update,
+)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run one subcommand; argparse ends with exit code 2 on a wrong call."""
     parser = argparse.ArgumentParser(prog="imgnode", description="This inference node.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for one in (status, gate, seed, model, serve, layers, gpu, update, etc):
+    for one in (
+        status,
+        health,
+        recover,
+        alert,
+        gate,
+        seed,
+        model,
+        serve,
+        layers,
+        gpu,
+        update,
+        backup,
+        maintenance,
+        support,
+        exporter,
+        etc,
+    ):
         one.add(commands)
     arguments = parser.parse_args(argv)
     arguments.run(arguments)

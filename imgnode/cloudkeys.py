@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from imgnode.backupconfig import KEY as BACKUP
 from imgnode.inference import KEY as INFERENCE
 from imgnode.problems import Problem, shown, unknown_key
 
@@ -69,14 +70,15 @@ _META: dict[str, tuple[Fits, str]] = {
     "hostname": (_host, _HOST_WORDS),
 }
 _VERSIONS = (1, 2)
+_OWN = (INFERENCE, BACKUP)  # the node's own keys have their own models
 
 
 def check_user(values: Mapping[str, object]) -> dict[str, Problem]:
-    """Return by key what is wrong with the keys of user-data beside `inference`."""
+    """Return by key what is wrong with cloud-init's keys of user-data."""
     found: dict[str, Problem] = {}
     for key, value in values.items():
-        if key not in _USER and key != INFERENCE:
-            found[key] = unknown_key("", key, [*_USER, INFERENCE])
+        if key not in _USER and key not in _OWN:
+            found[key] = unknown_key("", key, [*_USER, *_OWN])
         elif key in _USER and not _USER[key][0](value):
             found[key] = Problem(key, f"{shown(value)} {_USER[key][1]}")
     return found
@@ -103,7 +105,7 @@ def check_network(values: Mapping[str, object]) -> list[Problem]:
 
 
 def known_user_keys() -> frozenset[str]:
-    """Return the keys of user-data that this image acts on, `inference` apart."""
+    """Return the keys of user-data that cloud-init acts on here."""
     return frozenset(_USER)
 
 

@@ -1,4 +1,8 @@
-"""Saves the declared part of /etc to /var; the initrd brings it back at the next boot."""
+"""Saves the declared part of /etc to /var; the initrd brings it back at the next boot.
+
+The machine id alone goes the other way: the initrd makes it, and one that a backup brought back
+waits on /var for the next boot.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from pathlib import Path
 
 _LIST = Path("usr/lib/imgnode/etc-persist.conf")
 _STATE = Path("var/lib/imgnode/etc")
+_FROM_VAR = Path("machine-id")
 
 
 def save(root: Path = Path("/")) -> list[str]:
@@ -20,10 +25,28 @@ def save(root: Path = Path("/")) -> list[str]:
         for source in sorted((root / "etc").glob(pattern)):
             name = source.relative_to(root / "etc")
             target = root / _STATE / name
+            if name == _FROM_VAR and target.exists():
+                continue
             if source.is_file() and not _same(source, target):
                 _copy(source, target)
                 saved.append(str(name))
     return saved
+
+
+def bring_back(saved: Path, root: Path = Path("/")) -> list[str]:
+    """Copy what is declared from a saved folder to /etc, the machine id aside; return the names.
+
+    Raises OSError.
+    """
+    brought = []
+    for pattern in patterns(root):
+        for source in sorted(saved.glob(pattern)):
+            name = source.relative_to(saved)
+            target = root / "etc" / name
+            if name != _FROM_VAR and source.is_file() and not _same(source, target):
+                _copy(source, target)
+                brought.append(str(name))
+    return brought
 
 
 def patterns(root: Path = Path("/")) -> list[str]:

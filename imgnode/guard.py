@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from imgnode import inference, lastgood, metrics, strictyaml
+from imgnode import backupconfig, inference, lastgood, metrics, strictyaml
+from imgnode.backupconfig import Backup
 from imgnode.files import write_atomic
 from imgnode.nodeconfig import DEFAULT, LAST_GOOD, SEED, NodeConfig, SeedError, write_node
 from imgnode.problems import Problem
@@ -69,7 +70,11 @@ def combine(seed: Seed, good: Seed, found: Found) -> Effective:
         config, source = good.inference, LAST_GOOD
     else:
         config, source = inference.Inference(), DEFAULT
-    node = NodeConfig(config.settings(), source, tuple(replaced), found.device)
+    backup = seed.backup or good.backup or Backup()
+    if backupconfig.KEY in seed.broken and backup.settings():
+        replaced.append(backupconfig.KEY)
+    device = found.device
+    node = NodeConfig(config.settings(), source, tuple(replaced), device, backup.settings())
     return Effective(parts, node)
 
 

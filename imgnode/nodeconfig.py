@@ -22,13 +22,15 @@ class NodeConfig:
     """The config in force; `source` is where `inference` comes from.
 
     `replaced` names what else was taken from the last good seed: files, or keys of
-    user-data. `device` is where the present seed lies, None where there is none.
+    user-data. `device` is where the present seed lies, None where there is none. `backup` is
+    the seed's key of that name.
     """
 
     inference: dict[str, Any] = field(default_factory=dict)
     source: str = DEFAULT
     replaced: tuple[str, ...] = ()
     device: str | None = None
+    backup: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

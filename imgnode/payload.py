@@ -7,11 +7,13 @@ by the builder (builder/model/container.py, Payload).
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 _PAYLOAD = Path("usr/lib/imgnode/payload.json")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,10 @@ def read_payload(root: Path = Path("/")) -> Payload:
 
 
 def parse_payload(values: dict[str, Any]) -> Payload:
-    """Return the payload that a JSON object means. Raises ValueError for another version of it."""
+    """Return the payload that a JSON object means.
+
+    Raises ValueError for another version of it, and for a file whose name would not be a plain one.
+    """
     if values.get("schema_version") != 1:
         raise ValueError(f"payload: schema_version {values.get('schema_version')!r} is not known")
     container = values["container"]
@@ -101,5 +106,16 @@ def parse_payload(values: dict[str, Any]) -> Payload:
     return Payload(
         container=container,
         models=tuple(ModelBundle(**one) for one in values["models"]),
-        files=tuple(LayerFile(**one) for one in values["files"]),
+        files=tuple(_file(one) for one in values["files"]),
     )
+
+
+def _file(values: dict[str, Any]) -> LayerFile:
+    """Return a file of the list; a signed list is read with care, too: it names files on /var."""
+    file = LayerFile(**values)
+    if not (_DIGEST.fullmatch(file.root_hash) and _DIGEST.fullmatch(file.sha256)):
+        raise ValueError(f"payload: {file.root_hash[:80]!r} is no digest, or its sha256 is none")
+    for count in (file.bytes, file.data_bytes):
+        if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+            raise ValueError(f"payload: {count!r} is no number of bytes")
+    return file

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
@@ -39,18 +38,30 @@ class Child:
         self._process.kill()
 
 
-def start(argv: Sequence[str], *, env: Mapping[str, str]) -> Child:
-    """Start a program with `env` on top of our environment, input closed. Raises OSError."""
-    return Child(subprocess.Popen(argv, stdin=subprocess.DEVNULL, env={**_own(), **env}))
+def start(argv: Sequence[str], *, env: Mapping[str, str], output: int | None = None) -> Child:
+    """Start a program with `env` on top of our environment, input closed. Raises OSError.
+
+    It writes to the file descriptor `output`, or where we write.
+    """
+    source, more = subprocess.DEVNULL, {**_own(), **env}
+    return Child(subprocess.Popen(argv, stdin=source, stdout=output, env=more))
 
 
-def run(argv: Sequence[str], *, timeout_s: float, stdin: str = "") -> Finished:
-    """Run a program to its end; its input is `stdin` alone. Never raises for what it does.
+def run(
+    argv: Sequence[str],
+    *,
+    timeout_s: float,
+    stdin: str = "",
+    env: Mapping[str, str] | None = None,
+) -> Finished:
+    """Run a program to its end, with `env` on top of our environment; its input is `stdin` alone.
+
+    Never raises for what it does.
 
     When its time runs out it is killed, and `stdout` is what it had said by then. One that hangs
     in the kernel cannot be killed: it is left behind, so that we do not hang with it.
     """
-    return _finish(argv, timeout_s, subprocess.PIPE, stdin.encode())
+    return _finish(argv, timeout_s, subprocess.PIPE, stdin.encode(), env)
 
 
 def pipe(
@@ -60,7 +71,7 @@ def pipe(
 
     Never raises for what they do; when the second one fails, the first is killed.
     """
-    with tempfile.TemporaryFile() as errors:
+    with os.fdopen(os.memfd_create("errors"), "w+b") as errors:
         try:
             first = subprocess.Popen(
                 source, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=_own()
@@ -82,11 +93,15 @@ def pipe(
 
 
 def _finish(
-    argv: Sequence[str], timeout_s: float, stdin: int | IO[bytes] | None, data: bytes | None
+    argv: Sequence[str],
+    timeout_s: float,
+    stdin: int | IO[bytes] | None,
+    data: bytes | None,
+    env: Mapping[str, str] | None = None,
 ) -> Finished:
-    out = subprocess.PIPE
+    out, whole = subprocess.PIPE, {**_own(), **(env or {})}
     try:
-        process = subprocess.Popen(argv, stdin=stdin, stdout=out, stderr=out, env=_own())
+        process = subprocess.Popen(argv, stdin=stdin, stdout=out, stderr=out, env=whole)
     except (FileNotFoundError, PermissionError) as error:
         return Finished(127, "", f"{argv[0]}: {error.strerror}")
     try:

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from imgnode import inference, strictyaml
+from imgnode import backupconfig, inference, strictyaml
+from imgnode.backupconfig import Backup
 from imgnode.cloudkeys import check_meta, check_network, check_user, known_user_keys
 from imgnode.inference import Inference
 from imgnode.problems import Problem, key_name
@@ -32,18 +33,19 @@ class Seed:
     """What the files of one seed say.
 
     `parts` has the usable values of each file that can be read; `broken` names the files
-    that cannot, and the keys of user-data that are faulty. `inference` is None where it is
-    faulty, or missing beside something at the top that may have been meant as it.
+    that cannot, and the keys of user-data that are faulty. `inference` and `backup` are None
+    where they are faulty, or missing beside something at the top that may have been meant.
     """
 
     parts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     broken: frozenset[str] = frozenset()
     inference: Inference | None = None
+    backup: Backup | None = None
     problems: tuple[Problem, ...] = ()
 
     @property
     def user(self) -> Mapping[str, Any]:
-        """The usable keys of user-data, `inference` apart."""
+        """The usable keys of user-data for cloud-init."""
         return self.parts.get(USER, {})
 
 
@@ -66,7 +68,7 @@ def judge(files: Mapping[str, bytes], *, gpus: int | None) -> Seed:
         problems += found
     if files.get(NOT_READ, b"").strip():
         problems.append(Problem(NOT_READ, "is not read on this node", f"put it into {USER}"))
-    return Seed(parts, frozenset(broken), seed.inference, tuple(problems))
+    return Seed(parts, frozenset(broken), seed.inference, seed.backup, tuple(problems))
 
 
 def _judge_user(data: bytes, gpus: int | None) -> Seed:
@@ -78,14 +80,20 @@ def _judge_user(data: bytes, gpus: int | None) -> Seed:
     told = {one.key for one in problems}
     wrong = check_user(values)
     config, faults = inference.check(values.get(inference.KEY), gpus=gpus)
-    problems += [one for one in (*wrong.values(), *faults) if one.key not in told]
+    backup, flaws = backupconfig.check(values.get(backupconfig.KEY))
+    problems += [one for one in (*wrong.values(), *faults, *flaws) if one.key not in told]
     broken |= {*wrong, *([inference.KEY] if faults else [])}
+    broken |= {backupconfig.KEY} if flaws else set()
     known = known_user_keys()
     lost = lost or any(key not in known for key in wrong)
-    if inference.KEY in broken or (inference.KEY not in values and lost):
-        config = None
+    config = None if _missed(inference.KEY, values, broken, lost=lost) else config
+    backup = None if _missed(backupconfig.KEY, values, broken, lost=lost) else backup
     usable = {key: one for key, one in values.items() if key in known and key not in broken}
-    return Seed({USER: usable}, frozenset(broken), config, tuple(problems))
+    return Seed({USER: usable}, frozenset(broken), config, backup, tuple(problems))
+
+
+def _missed(key: str, values: Mapping[str, Any], broken: set[str], *, lost: bool) -> bool:
+    return key in broken or (key not in values and lost)
 
 
 def _file(name: str, data: bytes) -> tuple[dict[str, Any] | None, set[str], list[Problem]]:
@@ -127,7 +135,8 @@ def _refused(name: str, one: strictyaml.Refused) -> Problem:
     """Return the problem with a place in a file; in user-data, keyed by the place."""
     if name != USER or not one.place:
         return Problem(name, f"line {one.line}: {one.fact}", one.hint)
-    secret = len(one.place) > 1 and one.place[1] in inference.SECRETIVE
+    secret = one.place[0] == backupconfig.KEY  # whoever mistypes an address may paste a password
+    secret = secret or (len(one.place) > 1 and one.place[1] in inference.SECRETIVE)
     fact = "this value cannot be taken" if secret else one.fact
     key = ".".join(key_name(str(part)) for part in one.place)
     return Problem(key, f"line {one.line}: {fact}", one.hint)

@@ -68,13 +68,16 @@ def check(file: Path, profile: str | None, site: str, as_json: bool) -> None:
     print(f"hostname: {report.hostname or '(the profile default)'}")
     for key, value in report.config.settings().items() if report.config else ():
         print(f"inference.{key}: {json.dumps(value)}")
+    for key, value in report.backup.settings().items() if report.backup else ():
+        print(f"backup.{key}: {json.dumps(value)}")
     for note in report.notes:
         print(f"note: {note}")
 
 
 def _plain(report: Report) -> dict[str, object]:
     config = report.config.settings() if report.config else None
-    return {**asdict(report), "config": config}
+    backup = report.backup.settings() if report.backup else None
+    return {**asdict(report), "config": config, "backup": backup}
 
 
 def _read(file: Path) -> bytes:

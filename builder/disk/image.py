@@ -60,7 +60,7 @@ def build_files(
     def make(folder: Path) -> None:
         copy_sparse(context.runner, root.erofs, folder / "root.erofs")
         copy_sparse(context.runner, root.verity, folder / "root.verity")
-        copy_sparse(context.runner, initrd, folder / "initrd.cpio.zst")
+        copy_sparse(context.runner, initrd, folder / "initrd.cpio")
         build_uki(context, tools, spec, identity, root, initrd, folder / "uki.efi")
         artifacts = _artifacts(folder)
         target = folder / "disk.raw"

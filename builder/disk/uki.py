@@ -10,7 +10,8 @@ from builder.model.artifacts import Identity, RootImage
 from builder.model.spec import Spec
 
 # A node that panics or loses PID 1 must reboot, so that boot counting can fall back.
-_CMDLINE = ("ro", "rootfstype=erofs", "panic=10", "systemd.crash_reboot=yes", "loglevel=4")
+# `gpt`: the second table serves where a power cut has damaged the first.
+_CMDLINE = ("ro", "rootfstype=erofs", "gpt", "panic=10", "systemd.crash_reboot=yes", "loglevel=4")
 
 
 def kernel_command_line(spec: Spec, root: RootImage) -> str:

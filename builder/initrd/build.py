@@ -23,10 +23,11 @@ _USERS = ("passwd", "group")  # udev's rules name groups; each profile has its o
 _EMPTY = ("dev", "proc", "sys", "run", "tmp", "sysroot", "var", "root")
 # initrd-release(5) tells systemd that it runs in an initrd.
 _RELEASE = 'NAME="imgbuild initrd"\nID=imgbuild-initrd\nPRETTY_NAME="imgbuild initrd"\n'
+# Not compressed: a patch of an update finds little in a compressed file of which a part changed.
 _PACK = """
-cd "$1" && find . -mindepth 1 -printf '%P\\0' | LC_ALL=C sort -z \
+set -e -o pipefail; cd "$1"
+find . -mindepth 1 -printf '%P\\0' | LC_ALL=C sort -z \
     | cpio --quiet --null --create --format=newc --reproducible --owner=+0:+0 > "$2"
-zstd -q -15 -T0 --rm "$2" -o "$3"
 """
 # Not `dpkg-deb --extract`: it would replace the link /lib by a folder.
 _UNPACK = """
@@ -38,7 +39,7 @@ for deb; do dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$root" --keep-directory-
 def build_initrd(
     context: Context, tools: Sandbox, spec: Spec, lock: Lock, base: Path
 ) -> tuple[Path, str]:
-    """Return the compressed initrd and its stage key; `base` gives the kernel modules."""
+    """Return the initrd and its stage key; `base` gives the kernel modules."""
     own = context.project.image / "initrd"
     inputs = {
         "recipe": spec.initrd.model_dump(),
@@ -53,7 +54,7 @@ def build_initrd(
     result = context.cache.get(
         stage, lambda folder: _make(context, tools, spec, lock, base, folder)
     )
-    return result / "initrd.cpio.zst", stage.key
+    return result / "initrd.cpio", stage.key
 
 
 def _make(
@@ -73,8 +74,8 @@ def _make(
         tools.run(["ldconfig", "-r", root], write=[work])
         _leave_out(root, ("var/*",))
         clamp_times(root, lock.epoch)
-        archive, packed = work / "initrd.cpio", folder / "initrd.cpio.zst"
-        tools.run(["sh", "-c", _PACK, "pack", root, archive, packed], write=[work, folder])
+        archive = folder / "initrd.cpio"
+        tools.run(["bash", "-c", _PACK, "pack", root, archive], read=[work], write=[folder])
 
 
 def _skeleton(root: Path, base: Path) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_address, ip_network
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from builder.model.base import Closed, Line, Name, PackageName, Word
 from builder.model.container import Source
@@ -16,6 +17,8 @@ PackageGlob = Annotated[str, Field(pattern=r"^[a-z0-9*?][a-z0-9+.*?-]*$")]
 DebianVersion = Annotated[str, Field(pattern=r"^[0-9][A-Za-z0-9.+:~-]*$")]
 FilePath = Annotated[str, Field(pattern=r"^[^\s][^\r\n]*$")]
 HttpAddress = Annotated[str, Field(pattern=r"^https?://[^\s/]+(/[^\s?#]*)?$")]
+_ANYWHERE = ("0.0.0.0/0", "::/0")
+MailAddress = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._%+-]*@[A-Za-z0-9.-]+$")]
 SshKey = Annotated[
     str,
     Field(
@@ -24,6 +27,20 @@ SshKey = Annotated[
         r" AAAA[A-Za-z0-9+/]+={0,3}( [^\r\n]*)?$"
     ),
 ]
+
+
+def _listen(value: str) -> str:
+    try:
+        return str(ip_address(value))
+    except ValueError:
+        raise ValueError("must be an IP address, such as 0.0.0.0") from None
+
+
+def _peer(value: str) -> str:
+    try:
+        return str(ip_network(value))
+    except ValueError:
+        raise ValueError("must be a network without host bits, such as 10.1.0.0/24") from None
 
 
 class Archive(Closed):
@@ -97,7 +114,12 @@ class Proxy(Closed):
 class Alerts(Closed):
     """Who is told when a node needs a person."""
 
-    receiver: str | None = Field(None, description="webhook address (Alertmanager v2 format)")
+    receiver: HttpAddress | None = Field(
+        None, description="address of an Alertmanager; nodes post to ADDRESS/api/v2/alerts"
+    )
+    mail: MailAddress | None = Field(
+        None, description="address for mail, where the image has a sendmail"
+    )
 
 
 class Wheels(Closed):
@@ -155,6 +177,89 @@ class Updates(Closed):
     )
 
 
+class Maintenance(Closed):
+    """How nodes tidy themselves up (`imgnode-cleanup.timer`)."""
+
+    calendar: Line = Field(
+        "04:30", description="when (systemd.time(7)), in the nodes' own time zone"
+    )
+    jitter: Line = Field("1h", description="spread of that moment over nodes", examples=["30min"])
+    models_keep_days: Annotated[int, Field(ge=0, le=3650)] | None = Field(
+        30,
+        description="days after which a fetched model that no config names goes; none: only where "
+        "space is short",
+    )
+    var_min_free_percent: Annotated[int, Field(ge=0, le=90)] = Field(
+        10, description="share of /var below which unused models and old journal go at once"
+    )
+
+
+class Firewall(Closed):
+    """Who may open connections to the site's nodes; all else is dropped (overlays/security)."""
+
+    ssh_from: tuple[str, ...] = Field(
+        _ANYWHERE,
+        description="networks that may reach SSH, by IPv4 or IPv6; none: nobody",
+        examples=[["10.0.0.0/8"]],
+    )
+    serve_from: tuple[str, ...] = Field(
+        _ANYWHERE,
+        description="networks that may reach the server's port; none: the node alone",
+        examples=[["10.20.0.0/16", "fd00:20::/32"]],
+    )
+
+    @field_validator("ssh_from", "serve_from")
+    @classmethod
+    def _networks(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        """Refuse what is no network; join those that overlap, which nft(8) would refuse."""
+        found = [_network(value) for value in values]
+        four = collapse_addresses(one for one in found if isinstance(one, IPv4Network))
+        six = collapse_addresses(one for one in found if isinstance(one, IPv6Network))
+        return (*map(str, four), *map(str, six))
+
+
+def _network(value: str) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(value)
+    except ValueError as error:
+        raise ValueError(f"{error} (a network is like 10.0.0.0/8 or fd00::/8)") from None
+
+
+class Backups(Closed):
+    """When nodes back up their state (`imgnode-backup.timer`), and try what they kept."""
+
+    calendar: Line = Field(
+        "01:00", description="when (systemd.time(7)), in the node's own time zone"
+    )
+    jitter: Line = Field("2h", description="spread of that moment over nodes", examples=["30min"])
+    verify: Line = Field(
+        "Sun 05:00", description="when the latest backup is unpacked and compared; same jitter"
+    )
+
+
+class Monitoring(Closed):
+    """Who may ask a node's exporters; they are there where the profile has overlay monitoring."""
+
+    node_port: ClassVar[int] = 9100
+    imgnode_port: ClassVar[int] = 9101
+
+    listen: Annotated[str, AfterValidator(_listen)] = Field(
+        "127.0.0.1",
+        description="address that the exporters listen on; 0.0.0.0 or '::': on every one",
+        examples=["0.0.0.0", "::"],  # noqa: S104 - binds nothing here
+    )
+    peers: tuple[Annotated[str, AfterValidator(_peer)], ...] = Field(
+        (),
+        description="networks that may ask them; none: only the node itself",
+        examples=[["10.1.0.0/24"]],
+    )
+
+    @property
+    def listen_url(self) -> str:
+        """The address as it stands before a port."""
+        return f"[{self.listen}]" if ":" in self.listen else self.listen
+
+
 class Site(Closed):
     """Where a node is: archives and their keys, proxies, time servers, alert receiver."""
 
@@ -171,6 +276,13 @@ class Site(Closed):
         (),
         description="public keys that every node of the site admits as admin, whatever its seed",
     )
+    ssh_operator_keys: tuple[SshKey, ...] = Field(
+        (), description="public keys that log in as operator, who may do a short list of things"
+    )
+    ssh_monitoring_keys: tuple[SshKey, ...] = Field(
+        (), description="public keys that get `imgnode status --json` and nothing else"
+    )
+    firewall: Firewall = Firewall()
     wheels: Wheels = Wheels()
     releases: HttpAddress | None = Field(
         None, description="release server; nodes fetch missing layers below ADDRESS/layers/"
@@ -185,6 +297,9 @@ class Site(Closed):
     )
     alerts: Alerts = Alerts()
     updates: Updates = Updates()
+    maintenance: Maintenance = Maintenance()
+    backups: Backups = Backups()
+    monitoring: Monitoring = Monitoring()
     gpu: GpuSource = GpuSource()
     module_key: ModuleKey | None = Field(
         None, description="signs the modules that are built here; none: they are not signed"

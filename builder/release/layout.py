@@ -13,7 +13,7 @@ ROOT: PartName = "root.erofs"
 TREE: PartName = "root.verity"
 UKI: PartName = "uki.efi"
 PARTS: tuple[PartName, ...] = (ROOT, TREE, UKI)
-FULL: Mapping[PartName, str] = {ROOT: "root.erofs.zst", TREE: "root.verity.zst", UKI: "uki.efi"}
+FULL: Mapping[PartName, str] = {name: f"{name}.zst" for name in PARTS}
 PATCHED: tuple[PartName, ...] = (ROOT, UKI)  # the tree has another salt in each version
 DISK = "disk.raw.zst"
 Fact = tuple[str, str]  # a file's name, and what is wrong with it
@@ -73,7 +73,7 @@ def _part_facts(manifest: Manifest, part: Part) -> Iterator[Fact]:
     names = install_names(manifest.image_id, manifest.version, manifest.root_hash)
     if part.install_as != names[part.name]:
         yield RELEASE, f"{part.name}: install_as must be {names[part.name]}"
-    if part.full.name != FULL[part.name]:
+    if part.full.name not in (FULL[part.name], part.name):
         yield RELEASE, f"{part.name}: full must be {FULL[part.name]}"
     for patch in part.patches:
         if patch.name != patch_name(part.name, patch.from_version):

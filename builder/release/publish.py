@@ -182,11 +182,8 @@ def _files(
     parts = []
     for name in PARTS:
         target = folder / FULL[name]
-        if target.suffix == ".zst":
-            context.emit(Note("info", f"{name}: compressing"))
-            zstd.compress(runner, image.folder / name, target)
-        else:
-            copy_sparse(runner, image.folder / name, target)
+        context.emit(Note("info", f"{name}: compressing"))
+        zstd.compress(runner, image.folder / name, target)
         parts.append(_part(image, name, names[name], target, patches[name]))
     facts = read_facts(image.folder / TREE)
     return Release(

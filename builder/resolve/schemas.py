@@ -14,7 +14,7 @@ from builder.model.profile import Profile
 from builder.model.shapes import Shapes
 from builder.model.site import Site
 from builder.resolve.profiles import EXTENDS
-from imgnode import cloudkeys, inference
+from imgnode import backupconfig, cloudkeys, inference
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,6 +70,10 @@ def _seed() -> dict[str, Any]:
         "title": "Seed",
         "description": "user-data of one node: cloud-init's keys that the image acts on, and ours",
         "type": "object",
-        "properties": {**cloudkeys.user_schema(), inference.KEY: inference.schema()},
+        "properties": {
+            **cloudkeys.user_schema(),
+            inference.KEY: inference.schema(),
+            backupconfig.KEY: backupconfig.schema(),
+        },
         "additionalProperties": False,
     }

@@ -16,8 +16,11 @@ from builder.model.lock import Lock
 from builder.model.spec import Spec
 from builder.rootfs.clean import clean
 from builder.rootfs.gpu import lay_driver
+from builder.rootfs.harden import check_forbidden, settle_rights
 from builder.rootfs.overlay import lay_imgnode, lay_overlay, lay_units
 from builder.rootfs.releasekeys import lay_release_keys
+from builder.rootfs.rules import check_rules
+from builder.rootfs.secrets import check_secrets
 from builder.rootfs.vartree import declare_var
 from builder.rootfs.wheels import lay_wheels
 
@@ -28,6 +31,7 @@ compileall.compile_dir("/usr/lib/python3/dist-packages/imgnode", quiet=1, invali
 for path in sys.argv[1:]:
     compileall.compile_file(path, quiet=1, invalidation_mode=mode)
 """
+_MONITORING = "monitoring"  # the overlay that has the exporters
 
 
 def finish(
@@ -52,6 +56,10 @@ def finish(
     sources = lay_wheels(context, lock, root)
     if driver:
         lay_driver(tools, driver, root)
+    check_forbidden(root)
+    settle_rights(root, project.image / "setuid.conf")
+    check_rules(context, root)
+    check_secrets(root)
     _identify(context, spec, identity, payload, driver, root)
     _set_timezone(spec.profile.node.timezone, root)
     _enable_units(tools, root)
@@ -90,14 +98,25 @@ def _identify(
         "driver_version": driver.facts.version if driver else None,
         "serve": spec.profile.serve.model_dump(mode="json"),
         "releases": spec.site.releases,
+        "maintenance": spec.site.maintenance.model_dump(mode="json"),
         "updates": spec.site.updates.model_dump(mode="json"),
         "models": spec.site.models,
+        "monitoring": _monitoring(spec),
     }
     (own / "image.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
     if payload.files:
         (own / "payload.json").write_text(payload.model_dump_json(indent=1) + "\n")
     persist = context.project.image / "etc-persist.conf"
     (own / "etc-persist.conf").write_text(persist.read_text())
+
+
+def _monitoring(spec: Spec) -> dict[str, object] | None:
+    """Return who may ask the exporters, and at which ports; None for an image without them."""
+    if _MONITORING not in spec.overlays:
+        return None
+    site = spec.site.monitoring
+    ports = {"node": site.node_port, "imgnode": site.imgnode_port}
+    return {**site.model_dump(), "ports": ports}
 
 
 def _set_timezone(name: str, root: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from builder.core.errors import UserError
 from builder.core.files import copy_own
 from builder.core.sandbox import Sandbox
 from builder.model.driver import Driver
@@ -16,36 +15,14 @@ _LIBRARIES = "usr/lib/x86_64-linux-gnu"
 _LIBRARY = re.compile(r"lib(cuda|cudadebugger|nvidia-[a-z0-9-]+)\.so\.[0-9]{3}(\.[0-9]+)+")
 _PROGRAMS = ("nvidia-smi",)
 _PROGRAM_FOLDERS = ("usr/lib/nvidia/current", "usr/bin")  # Debian's, NVIDIA's own packages'
-# Where modules are built and desktops run, not on a node; shell globs from the root.
-_FORBIDDEN = (
-    "usr/bin/*-linux-gnu-gcc*",
-    "usr/bin/*-linux-gnu-ld*",
-    "usr/bin/cc",
-    "usr/bin/gcc*",
-    "usr/bin/make",
-    "usr/bin/X",
-    "usr/bin/Xorg",
-    "usr/lib/gcc/**/cc1",
-    "usr/lib/modules/*/build",
-    "usr/lib/modules/*/source",
-    "usr/lib/xorg/modules/**/*.so",  # Debian brings the empty folders
-    "usr/lib/x86_64-linux-gnu/libX11.so*",
-    "usr/sbin/dkms",
-    "usr/src/*",
-)
-_TOLD = 5
 
 
 def lay_driver(tools: Sandbox, driver: Driver, root: Path) -> None:
-    """Lay the driver's modules over the root, index them, and set up the shared folder.
-
-    Raises UserError when the root has a compiler, headers or X besides.
-    """
+    """Lay the driver's modules over the root, index them, and set up the shared folder."""
     copy_own(driver.tree, root)
     for release in sorted(path.name for path in (root / "usr/lib/modules").iterdir()):
         tools.run(["depmod", "--basedir", root, release], write=[root])
     share_user_space(root)
-    check_forbidden(root)
 
 
 def share_user_space(root: Path) -> None:
@@ -78,15 +55,3 @@ def _links_to(library: Path) -> list[str]:
     while more := {name for name, target in targets.items() if target in names} - names:
         names |= more
     return sorted(names - {library.name})
-
-
-def check_forbidden(root: Path) -> None:
-    """Raise UserError when the root has what builds modules, or a desktop's libraries."""
-    found = [str(path.relative_to(root)) for glob in _FORBIDDEN for path in sorted(root.glob(glob))]
-    if found:
-        more = f" and {len(found) - _TOLD} more" if len(found) > _TOLD else ""
-        raise UserError(
-            f"the image has what no GPU node needs: {', '.join(found[:_TOLD])}{more}",
-            hint="the driver is built apart: leave compilers, headers, dkms and X out of the "
-            "packages of the profile and of image/drivers/",
-        )

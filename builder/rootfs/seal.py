@@ -55,6 +55,7 @@ def build_root(
         "imgnode": sha256_tree(project.imgnode),
         "release_keys": [sha256_file(path) for path in release_key_files(project.sites, spec.site)],
         "persist": sha256_file(project.image / "etc-persist.conf"),
+        "rights": sha256_file(project.image / "setuid.conf"),
     }
     stage = Stage("root", inputs, Path(__file__).parent)
     result = context.cache.get(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from builder.model.profile import Gpu
 from builder.model.shapes import Shape
 from builder.seed.estimate import estimate, gib
+from imgnode.backupconfig import Backup
 from imgnode.inference import KEY, Inference
 from imgnode.problems import Problem
 from imgnode.seed import USER, judge
@@ -23,12 +24,13 @@ class Board:
 
 @dataclass(frozen=True)
 class Report:
-    """What is wrong with a seed, what else is worth knowing, and its config if it is good."""
+    """What is wrong with a seed, what else is worth knowing, and its configs if they are good."""
 
     problems: tuple[str, ...]
     notes: tuple[str, ...]
     config: Inference | None
     hostname: str | None
+    backup: Backup | None
 
 
 def check_seed(data: bytes, board: Board | None, shapes: Mapping[str, Shape]) -> Report:
@@ -43,7 +45,7 @@ def check_seed(data: bytes, board: Board | None, shapes: Mapping[str, Shape]) ->
     if not seed.user.get("ssh_authorized_keys") and not seed.user.get("users"):
         notes.append("no ssh_authorized_keys: only the site's keys will open this node")
     host = seed.user.get("hostname")
-    return Report(tuple(map(str, problems)), tuple(notes), seed.inference, host)
+    return Report(tuple(map(str, problems)), tuple(notes), seed.inference, host, seed.backup)
 
 
 def _model(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from imgnode import backupconfig
 from imgnode.inference import DOCS, EXAMPLES
 
 _HEAD = """#cloud-config
@@ -19,6 +20,10 @@ hostname: {hostname}
 # What this node serves. A line without # is in force; without a model nothing is served.
 inference:
 """
+_BACKUP = """
+# Where the node's own state is kept a second time; without it, on the node's disk alone.
+# backup:
+"""
 
 
 def example_seed(hostname: str, profile: str | None, *, active: frozenset[str]) -> str:
@@ -28,4 +33,7 @@ def example_seed(hostname: str, profile: str | None, *, active: frozenset[str]) 
     for name, doc in DOCS.items():
         mark = "" if name in active else "# "
         lines += [f"  # {doc}\n", f"  {mark}{name}: {json.dumps(EXAMPLES[name])}\n"]
+    lines.append(_BACKUP)
+    for name, doc in backupconfig.DOCS.items():
+        lines += [f"#   # {doc}\n", f"#   {name}: {json.dumps(backupconfig.EXAMPLES[name])}\n"]
     return "".join(lines)

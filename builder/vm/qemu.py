@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from collections.abc import Iterable, Mapping
@@ -46,7 +47,9 @@ class VmConfig:
     """What a virtual machine is; `disk` is a raw file that the machine writes to.
 
     `restrict_network` keeps the guest from reaching anything but `host_services`; from outside
-    it is reached by `open_ports` alone. `extra` is appended to the command line as it is.
+    it is reached by `open_ports` alone. With `write_log` each write and flush of the disk is
+    also logged there, in the order of dm-log-writes. `extra` is appended to the command line
+    as it is.
     """
 
     disk: Path
@@ -57,6 +60,7 @@ class VmConfig:
     restrict_network: bool = True
     open_ports: tuple[int, ...] = (SSH_PORT, API_PORT)
     host_services: tuple[HostService, ...] = ()
+    write_log: Path | None = None
     extra: tuple[str, ...] = ()
 
 
@@ -101,7 +105,7 @@ def qemu_argv(config: VmConfig, paths: VmPaths, ports: Mapping[int, int]) -> lis
         *(_EMULATED if config.accel == "tcg" else ()),
         *("-m", str(config.memory_mib), "-smp", str(config.cpus)),
         *firmware_arguments(config.firmware.code, paths.variables),
-        *_disk_arguments(config.disk),
+        *_disk_arguments(config.disk, config.write_log),
         *_network_arguments(ports, config.host_services, restrict=config.restrict_network),
         *("-object", "rng-random,id=rng0,filename=/dev/urandom"),
         *("-device", "virtio-rng-pci,rng=rng0"),
@@ -127,14 +131,28 @@ def firmware_arguments(code: Path, variables: Path) -> list[str]:
     ]
 
 
-def _disk_arguments(disk: Path) -> list[str]:
+def _disk_arguments(disk: Path, write_log: Path | None) -> list[str]:
+    device = ["-device", "virtio-blk-pci,drive=disk0,bootindex=0"]
+    if write_log:
+        return ["-blockdev", json.dumps(_logged(disk, write_log)), *device]
     # cache=unsafe still keeps every finished write when QEMU is killed: it is in the
     # host's page cache. Only a crash of the host could lose it.
     options = "if=none,id=disk0,format=raw,cache=unsafe,discard=unmap,detect-zeroes=unmap"
-    return [
-        *("-drive", f"{options},file={_escaped(disk)}"),
-        *("-device", "virtio-blk-pci,drive=disk0,bootindex=0"),
-    ]
+    return ["-drive", f"{options},file={_escaped(disk)}", *device]
+
+
+def _logged(disk: Path, log: Path) -> dict[str, object]:
+    """Return the same disk below QEMU's blklogwrites, which must see the guest's flushes."""
+    unsafe: dict[str, object] = {"driver": "file", "cache": {"no-flush": True}}
+    return {
+        "driver": "blklogwrites",
+        "node-name": "disk0",
+        "log-sector-size": 512,
+        "discard": "unmap",
+        "detect-zeroes": "unmap",
+        "file": {**unsafe, "filename": str(disk), "discard": "unmap"},
+        "log": {**unsafe, "filename": str(log)},
+    }
 
 
 def _network_arguments(

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder.core.files import remove_tree
+from builder.core.files import copy_sparse, remove_tree
 from builder.vm.disk import DEFAULT_SIZE, prepare_disk, write_seed
 from builder.vm.machine import Machine
-from builder.vm.qemu import SSH_PORT, VmConfig
+from builder.vm.qemu import API_PORT, SSH_PORT, VmConfig
 from builder.vm.seed import raw_files, seed_files
 from builder.vm.ssh import Ssh, make_key
 
@@ -54,11 +54,17 @@ def start_node(
     size: VmSize,
     raw: bool = False,
     services: tuple[HostService, ...] = (),
+    extra: tuple[str, ...] = (),
+    ports: tuple[int, ...] = (),
+    write_log: Path | None = None,
 ) -> Iterator[VmNode]:
     """Boot a copy of the disk image with a seed that also lets a key of our own in.
 
     The copy lies in `folder` and is gone afterwards. With `raw` the seed is written as it
-    is, however bad, without the key. `services` are all that the node reaches. Raises
+    is, however bad, without the key. `services` are all that the node reaches; it is reached at
+    `ports`, too, which `machine.ports` translates. `extra` are further words for QEMU. With
+    `write_log` its disk's writes are logged there, and the disk as it was before its first
+    boot lies beside it, ending in .before. Raises
     UserError for a bad image or seed, VmError when the machine does not start.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -67,12 +73,18 @@ def start_node(
         disk = prepare_disk(runner, image, work / "disk.raw", size.disk_bytes)
         key = make_key(runner, work / "key")
         write_seed(runner, disk, _files(seed, key.public, raw=raw))
+        if write_log:
+            write_log.touch()
+            copy_sparse(runner, disk, write_log.with_suffix(".before"))
         config = VmConfig(
             disk=disk,
             memory_mib=size.memory_mib,
             cpus=size.cpus,
             accel=accel,
             host_services=services,
+            extra=extra,
+            open_ports=(SSH_PORT, API_PORT, *ports),
+            write_log=write_log,
         )
         with Machine(runner, config) as machine:
             ssh = Ssh(runner, work / "ssh", port=machine.ports[SSH_PORT], key=key)

@@ -11,6 +11,7 @@ from typing import Any
 
 from imgnode.commands.group import Commands, group
 from imgnode.gate import report
+from imgnode.gate.bless import bless
 from imgnode.gate.run import exit_code, run
 
 _ROOT = Path("/")
@@ -27,6 +28,8 @@ def add(commands: Commands) -> None:
     one = gate.add_parser("show", help="the verdict of this boot with its evidence; earlier ones")
     one.add_argument("--json", action="store_true", help="for machines")
     one.set_defaults(run=_show)
+    one = gate.add_parser("bless", help="for the unit: call this version good")
+    one.set_defaults(run=_bless)
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -48,6 +51,14 @@ def _show(arguments: argparse.Namespace) -> None:
         print(f"  {one['check']:<8} {one['whose']}: {_with_hint(one)}")
     for one in reversed(history):
         print(_earlier(one))
+
+
+def _bless(_: argparse.Namespace) -> None:
+    try:
+        bless(_ROOT)
+    except OSError as error:
+        where = error.filename or "the ESP"
+        raise SystemExit(f"imgnode: {where}: {error.strerror} (hint: df /boot; dmesg)") from error
 
 
 def _with_hint(one: dict[str, Any]) -> str:

@@ -18,8 +18,8 @@ from imgnode.nodeconfig import read_node
 from imgnode.payload import read_payload
 from imgnode.serve import change, report, secrets
 from imgnode.serve.change import Change, NotServed, Refused
-from imgnode.serve.command import HF_TOKEN
 from imgnode.serve.facts import read_facts
+from imgnode.serve.names import HF_TOKEN
 from imgnode.serve.plan import PROVEN, read_wish
 
 _ROOT = Path("/")

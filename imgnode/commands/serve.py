@@ -10,7 +10,7 @@ from pathlib import Path
 from imgnode.commands.group import Commands, group
 from imgnode.fault import Fault
 from imgnode.models.store import fetched_folder, find
-from imgnode.serve import cache, copied, gpus, runner
+from imgnode.serve import cache, confine, copied, gpus, runner
 from imgnode.serve.command import Launch, argv, gpus_used
 from imgnode.serve.facts import read_machine
 from imgnode.serve.plan import Plan, find_gpus, read_plan
@@ -68,6 +68,7 @@ def command_line(plan: Plan, root: Path) -> str:
     copy = copied.copy_id(plan.image, root)
     image = copy or plan.image.reference
     handed = find_gpus(plan, root)
-    words = argv(Launch(plan.facts, machine, image, settings, path, folder, handed))
+    confined = confine.profile(root)
+    words = argv(Launch(plan.facts, machine, image, settings, path, folder, handed, confined))
     note = f"# Docker's own copy of {plan.image.reference}\n" if copy else ""
     return note + " \\\n  ".join(shlex.join([word]) for word in words)

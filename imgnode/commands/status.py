@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from dataclasses import asdict
 
+from imgnode.alert.desk import status_lines as alert_lines
+from imgnode.backup import declared
+from imgnode.backup import report as backup
 from imgnode.commands.group import Commands
 from imgnode.gate.report import lines as gate_lines
 from imgnode.gate.report import read as read_gate
 from imgnode.gpu import check as gpu
+from imgnode.health import report as health
 from imgnode.identity import Identity, read_identity
+from imgnode.maintain import mode
 from imgnode.nodeconfig import NodeConfig, SeedError, read_errors, read_node
 from imgnode.process import run
+from imgnode.recover.report import lines as recover_lines
+from imgnode.recover.report import read as read_recovery
+from imgnode.schema import report as schema
 from imgnode.serve.report import lines as serve_lines
 from imgnode.serve.report import read as read_serving
 
@@ -27,25 +36,38 @@ def add(commands: Commands) -> None:
 def _status(arguments: argparse.Namespace) -> None:
     identity = read_identity()
     errors = read_errors()
+    maintenance = mode.read()
     if arguments.json:
         told = {
             **asdict(identity),
             "seed_errors": [asdict(error) for error in errors],
             "gate": read_gate(),
+            "schema": schema.read(),
             "serve": read_serving(),
             "gpu": gpu.read(),
+            "maintenance": maintenance and asdict(maintenance),
+            "backup": backup.read() if declared.there() else None,
+            "health": health.read(),
+            "recover": read_recovery(),
         }
         print(json.dumps(told, indent=1))
         return
     print(f"image    {identity.image_id} {identity.version}")
     print(f"root     verity {identity.root_hash[:16]}…")
     print(f"boot     {_verdict(identity)}")
-    for line in gate_lines(read_gate()):
+    for line in [*mode.lines(maintenance), *gate_lines(read_gate())]:
         print(line)
     if identity.var_degraded:
         print(f"var      VOLATILE: {identity.var_degraded}")
+    for line in schema.lines(schema.read()):
+        print(line)
     _print_seed(read_node(), errors)
-    for line in [*gpu.lines(gpu.read()), *serve_lines(read_serving())]:
+    watched = health.short(health.read(), time.time())
+    for line in [*gpu.lines(gpu.read()), *serve_lines(read_serving()), *watched]:
+        print(line)
+    for line in backup.lines(backup.read()) if declared.there() else ():
+        print(line)
+    for line in [*recover_lines(read_recovery()), *alert_lines()]:
         print(line)
 
 

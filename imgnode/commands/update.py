@@ -80,6 +80,11 @@ def _order(arguments: argparse.Namespace) -> Order:
     return Order(arguments.channel, Wishes(arguments.allow_older, arguments.retry))
 
 
+def _say(text: str) -> None:
+    """Tell how far it is, at once: in the journal, too, which is no terminal."""
+    print(text, flush=True)
+
+
 def _check(facts: Facts, arguments: argparse.Namespace) -> None:
     channel = run.check(facts, _order(arguments), _ROOT)
     if channel.version == facts.version:
@@ -89,17 +94,17 @@ def _check(facts: Facts, arguments: argparse.Namespace) -> None:
 
 
 def _stage(facts: Facts, arguments: argparse.Namespace) -> None:
-    if run.bring(facts, _order(arguments), print, _ROOT) is None:
+    if run.bring(facts, _order(arguments), _say, _ROOT) is None:
         print(f"{facts.version} runs, and is what the channel has")
 
 
 def _apply(facts: Facts, arguments: argparse.Namespace) -> None:
-    if run.bring(facts, _order(arguments), print, _ROOT) is None:
+    if run.bring(facts, _order(arguments), _say, _ROOT) is None:
         print(f"{facts.version} runs, and is what the channel has")
         return
-    run.install(facts, print, _ROOT)
+    run.install(facts, _say, _ROOT)
     if arguments.reboot:
-        run.restart(arguments.drain_s, print, _ROOT)
+        run.restart(arguments.drain_s, _say, _ROOT)
 
 
 def _run(facts: Facts, arguments: argparse.Namespace) -> None:
@@ -107,10 +112,10 @@ def _run(facts: Facts, arguments: argparse.Namespace) -> None:
         _check(facts, arguments)
     elif facts.apply == "stage":
         _stage(facts, arguments)
-    elif run.bring(facts, _order(arguments), print, _ROOT) is not None:
-        run.install(facts, print, _ROOT)
+    elif run.bring(facts, _order(arguments), _say, _ROOT) is not None:
+        run.install(facts, _say, _ROOT)
         if facts.apply == "reboot":
-            run.restart(_DRAIN_S, print, _ROOT)
+            run.restart(_DRAIN_S, _say, _ROOT)
 
 
 def _status(facts: Facts, arguments: argparse.Namespace) -> None:
@@ -128,4 +133,4 @@ def _rollback(facts: Facts, arguments: argparse.Namespace) -> None:
     version = rollback(facts, _ROOT)
     print(f"{version} boots next; {facts.version} is not taken again without --retry")
     if arguments.reboot:
-        run.restart(arguments.drain_s, print, _ROOT)
+        run.restart(arguments.drain_s, _say, _ROOT)

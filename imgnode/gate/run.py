@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from imgnode.alone import GATE, Lock
 from imgnode.gate import consequence, quarantine, report
 from imgnode.gate.attribution import FINAL, attribute
 from imgnode.gate.checks.clock import ClockCheck
@@ -50,6 +51,8 @@ def run(root: Path = Path("/"), *, boot: bool = False) -> Verdict:
     full /run.
     """
     began = time.monotonic()
+    lock = Lock(GATE, root)
+    lock.share("the gate")  # recovery waits meanwhile
     quarantine.lift(root)
     report.begin(root)
     findings = judge(checks(root), root)
@@ -59,6 +62,7 @@ def run(root: Path = Path("/"), *, boot: bool = False) -> Verdict:
     plan = consequence.plan(verdict, root, boot=boot)
     report.tell(verdict, plan.text, root)
     consequence.act(plan, root)
+    lock.release()
     return verdict
 
 

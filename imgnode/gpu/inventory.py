@@ -10,29 +10,30 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from imgnode.gpu import sysfs
+from imgnode.gpu.words import SWITCH, State
 from imgnode.process import Finished, run
 
+__all__ = [
+    "CHILD",
+    "LIMIT_S",
+    "SWITCH",
+    "Device",
+    "Inventory",
+    "Link",
+    "MigDevice",
+    "State",
+    "answers",
+    "device_from",
+    "from_dict",
+    "take",
+]
 LIMIT_S = 45
 CHILD = (sys.executable, "-P", "-m", "imgnode.gpu")
-SWITCH = "switch"  # the far end of a link
 _CUT = 124  # imgnode/process.py: its time ran out
-
-
-class State(StrEnum):
-    """How far asking came."""
-
-    OK = "ok"
-    NO_BINDING = "nvidia-ml-py is not installed"
-    NO_LIBRARY = "the driver's library is not installed"
-    NO_DRIVER = "the driver is not loaded"
-    MISMATCH = "library and kernel module are of different versions"
-    HANGS = "the driver does not answer"
-    FAILED = "the driver refuses"
 
 
 @dataclass(frozen=True)

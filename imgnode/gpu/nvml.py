@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from imgnode.gpu.inventory import SWITCH, State
+from imgnode.gpu.words import SWITCH, State
 
 try:
     import pynvml
@@ -23,6 +24,20 @@ _SLOWDOWNS = {  # nvmlClocksEventReasons: those that are no one's wish
     0x20: "temperature (driver)",
     0x40: "temperature (hardware)",
     0x80: "power brake",
+}
+_THROTTLES = {  # the same, and what a person wished, as metrics name them
+    "power_cap": 0x04,
+    "hardware": 0x08,
+    "thermal_software": 0x20,
+    "thermal_hardware": 0x40,
+    "power_brake": 0x80,
+}
+_FIELDS = {  # nvmlDeviceGetFieldValues: NVML_FI_DEV_…; links are summed up by the driver
+    "memory_temperature": 82,
+    "nvlink_crc_flit": 38,
+    "nvlink_crc_data": 45,
+    "nvlink_replay": 52,
+    "nvlink_recovery": 59,
 }
 _PROFILE = re.compile(r"\bMIG (\S+)$")
 
@@ -71,6 +86,112 @@ def device(index: int) -> dict[str, Any]:
     except Gone as error:
         values["lost"] = str(error)
     return values
+
+
+def open_driver() -> dict[str, Any] | None:
+    """Take the driver up for samples; return None, or why it cannot be, as `inventory` says it."""
+    if pynvml is None:
+        return {"state": State.NO_BINDING}
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        return {"state": _state(error), "detail": str(error)}
+    return None
+
+
+def close_driver() -> None:
+    """Let the driver go, however it is."""
+    with suppress(pynvml.NVMLError):
+        pynvml.nvmlShutdown()
+
+
+def samples() -> dict[str, Any]:
+    """Return what changes of all GPUs, after `open_driver`; units are NVML's.
+
+    `lost` says why a GPU does not answer. What a board does not have is None.
+    """
+    values: dict[str, Any] = {"state": State.OK}
+    _ask(values, "driver", pynvml.nvmlSystemGetDriverVersion)
+    try:
+        values["devices"] = [_sample(index) for index in range(pynvml.nvmlDeviceGetCount())]
+    except pynvml.NVMLError as error:
+        return {"state": State.FAILED, "detail": str(error)}
+    return values
+
+
+def _sample(index: int) -> dict[str, Any]:
+    values: dict[str, Any] = {"index": index}
+    try:
+        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        _names(values, handle)
+        _load(values, handle)
+        _errors(values, handle)
+    except pynvml.NVMLError as error:
+        values["lost"] = str(error)
+    except Gone as error:
+        values["lost"] = str(error)
+    return values
+
+
+def _names(values: dict[str, Any], handle: object) -> None:
+    _ask(values, "uuid", lambda: pynvml.nvmlDeviceGetUUID(handle))
+    _ask(values, "name", lambda: pynvml.nvmlDeviceGetName(handle))
+    _ask(values, "address", lambda: _address(pynvml.nvmlDeviceGetPciInfo_v3(handle)))
+
+
+def _load(values: dict[str, Any], handle: object) -> None:
+    _ask(values, "utilization", lambda: pynvml.nvmlDeviceGetUtilizationRates(handle))
+    if values["utilization"] is not None:
+        both = values["utilization"]
+        values |= {"utilization": both.gpu, "memory_utilization": both.memory}
+    _ask(values, "memory", lambda: pynvml.nvmlDeviceGetMemoryInfo(handle))
+    if values["memory"] is not None:
+        both = values["memory"]
+        values |= {"memory": both.total, "memory_used": both.used}
+    sensor, reasons = pynvml.NVML_TEMPERATURE_GPU, pynvml.nvmlDeviceGetCurrentClocksThrottleReasons
+    _ask(values, "temperature", lambda: pynvml.nvmlDeviceGetTemperature(handle, sensor))
+    _ask(values, "power", lambda: pynvml.nvmlDeviceGetPowerUsage(handle))
+    _ask(values, "power_limit", lambda: pynvml.nvmlDeviceGetPowerManagementLimit(handle))
+    _ask(values, "energy", lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(handle))
+    for key, clock in (("clock_sm", pynvml.NVML_CLOCK_SM), ("clock_memory", pynvml.NVML_CLOCK_MEM)):
+        _ask(values, key, partial(pynvml.nvmlDeviceGetClockInfo, handle, clock))
+    _ask(values, "reasons", lambda: reasons(handle))
+    if values["reasons"] is not None:
+        bits = values["reasons"]
+        values["throttled"] = {name: bool(bits & bit) for name, bit in _THROTTLES.items()}
+    running = pynvml.nvmlDeviceGetComputeRunningProcesses_v3
+    _ask(values, "processes", lambda: len(running(handle)))
+
+
+def _errors(values: dict[str, Any], handle: object) -> None:
+    kinds = {
+        "corrected": pynvml.NVML_MEMORY_ERROR_TYPE_CORRECTED,
+        "uncorrected": pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED,
+    }
+    ecc = partial(pynvml.nvmlDeviceGetTotalEccErrors, handle)
+    for name, kind in kinds.items():
+        _ask(values, f"ecc_{name}", partial(ecc, kind, pynvml.NVML_VOLATILE_ECC))
+        _ask(values, f"ecc_lifetime_{name}", partial(ecc, kind, pynvml.NVML_AGGREGATE_ECC))
+    _ask(values, "rows", lambda: list(pynvml.nvmlDeviceGetRemappedRows(handle)))
+    _ask(values, "pcie_replays", lambda: pynvml.nvmlDeviceGetPcieReplayCounter(handle))
+    _ask(values, "pcie_width", lambda: pynvml.nvmlDeviceGetCurrPcieLinkWidth(handle))
+    _ask(values, "pcie_generation", lambda: pynvml.nvmlDeviceGetCurrPcieLinkGeneration(handle))
+    _ask(values, "fields", lambda: _fields(handle))
+
+
+def _fields(handle: object) -> dict[str, int]:
+    """Return those of _FIELDS that the board has."""
+    answers = pynvml.nvmlDeviceGetFieldValues(handle, list(_FIELDS.values()))
+    return {
+        name: _number(one)
+        for name, one in zip(_FIELDS, answers, strict=True)
+        if one.nvmlReturn == pynvml.NVML_SUCCESS
+    }
+
+
+def _number(field: Any) -> int:  # noqa: ANN401 - a structure of ctypes
+    narrow = field.valueType == pynvml.NVML_VALUE_TYPE_UNSIGNED_INT
+    return int(field.value.uiVal if narrow else field.value.ullVal)
 
 
 def apply(index: int, key: str, value: int) -> str | None:

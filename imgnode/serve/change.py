@@ -18,8 +18,8 @@ from imgnode.payload import read_payload
 from imgnode.problems import Problem
 from imgnode.process import run
 from imgnode.serve import choice, override, report
-from imgnode.serve.command import HF_TOKEN
 from imgnode.serve.facts import Facts, read_facts
+from imgnode.serve.names import HF_TOKEN
 from imgnode.serve.override import Override
 from imgnode.serve.plan import read_wish
 
@@ -144,7 +144,7 @@ def _refuse_quarantine(root: Path) -> None:
     """Change nothing on a node that may not serve. Raises NotServed."""
     why = quarantine.read(root)
     if why is not None:
-        hint = "mend the machine, then imgnode gate run"
+        hint = quarantine.hint(root)
         raise NotServed(f"the node is in quarantine: {why}; nothing was changed (hint: {hint})")
 
 

@@ -16,11 +16,12 @@ from typing import Any
 
 from imgnode.fault import OF_THE_MOMENT
 from imgnode.files import write_atomic
+from imgnode.serve import names
 from imgnode.serve.facts import read_json
 
 Settings = Mapping[str, Any]
 STATE = Path("var/lib/imgnode/model")
-TRIES = 3
+TRIES = names.TRIES
 _PROVEN, _ATTEMPTS = STATE / "proven.json", STATE / "attempts.json"
 _BOOT = Path("proc/sys/kernel/random/boot_id")
 _KEPT = 20  # configs whose attempts are remembered
@@ -110,6 +111,11 @@ def failed(settings: Settings, kind: str, error: str, root: Path = Path("/")) ->
     """Note what came of the start that was counted. Raises OSError."""
     attempt = load_attempt(settings, root)
     _save(settings, Attempt(attempt.count, kind, error, _boot(root)), root)
+
+
+def give_up(settings: Settings, error: str, root: Path = Path("/")) -> None:
+    """Let the proven config have its turn in a config's place. Raises OSError."""
+    _save(settings, Attempt(TRIES, None, error, _boot(root)), root)
 
 
 def uncount(settings: Settings, before: Attempt, root: Path = Path("/")) -> None:

@@ -15,29 +15,13 @@ from typing import Any
 from imgnode.serve import gpus
 from imgnode.serve.facts import Facts, Machine
 from imgnode.serve.gpus import Handed
+from imgnode.serve.names import API_KEY, FIXED_ENV, HF_TOKEN, NAME
 
-NAME = "vllm"
 NETWORK = "imgnode"
 SLICE = "imgnode-vllm.slice"
 UID = 970  # image/users.conf; files on /var belong to it
-API_KEY = "VLLM_API_KEY"
-HF_TOKEN = "HF_TOKEN"  # noqa: S105 - the name of a variable
 _INNER_PORT = 8000
 _TMP = 1 << 30
-# The uid has no entry in the passwd of foreign images: what asks for a home or a name gets it here.
-FIXED_ENV: Mapping[str, str] = {
-    "HOME": "/cache",
-    "USER": "vllm",
-    "XDG_CACHE_HOME": "/cache",
-    "VLLM_CACHE_ROOT": "/cache/vllm",
-    "TORCHINDUCTOR_CACHE_DIR": "/cache/inductor",
-    "TRITON_CACHE_DIR": "/cache/triton",
-    "HF_HOME": "/cache/huggingface",
-    "HF_HUB_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1",
-    "VLLM_NO_USAGE_STATS": "1",
-    "DO_NOT_TRACK": "1",
-}
 _SETTINGS: Mapping[str, str] = {
     "max_model_len": "max-model-len",
     "gpu_memory_utilization": "gpu-memory-utilization",
@@ -55,7 +39,8 @@ _NO_NEGATIVE = frozenset({"disable-log-stats", "headless", "grpc"})  # vLLM 0.32
 class Launch:
     """Everything that one start is made of; `weights` and `cache` are folders of the node.
 
-    `image` is what `docker run` is told: a reference by digest, or the ID of a copy.
+    `image` is what `docker run` is told: a reference by digest, or the ID of a copy. `confined`
+    is the AppArmor profile that the kernel holds for it, None: Docker's own where there is one.
     """
 
     facts: Facts
@@ -65,6 +50,7 @@ class Launch:
     weights: Path
     cache: Path
     gpus: Handed | None = None
+    confined: str | None = None
 
 
 def argv(launch: Launch) -> list[str]:
@@ -81,6 +67,7 @@ def argv(launch: Launch) -> list[str]:
         "--read-only",
         "--cap-drop=ALL",
         "--security-opt=no-new-privileges",
+        *([f"--security-opt=apparmor={launch.confined}"] if launch.confined else ()),
         f"--user={UID}:{UID}",
         f"--network={NETWORK}",
         f"--publish={serve.port}:{_INNER_PORT}",

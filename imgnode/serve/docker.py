@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from imgnode.fault import CONTAINER, DOCKER, MEMORY, Fault
 from imgnode.gpu.placement import Placement
 from imgnode.process import Child, Finished, run, start
-from imgnode.serve.command import NAME, NETWORK, SLICE
+from imgnode.serve.command import NETWORK, SLICE
+from imgnode.serve.names import NAME
 
 _ASK_S, _ACT_S = 60, 120
 _NO_DOCKER, _NOT_EXECUTABLE, _NOT_FOUND, _KILLED = 125, 126, 127, 137

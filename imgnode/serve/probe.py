@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import urllib.error
-import urllib.request
-from http.client import HTTPException
 
-_HERE = "http://127.0.0.1"
-_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever the proxy
+from imgnode import loopback
+from imgnode.loopback import Answer
+
+TIMED_OUT = "timed out"
 _BODY = 200
+_OK = 200
 
 
 def health(port: int, *, timeout_s: float) -> str | None:
     """Return None when the server answers /health with 200, else what happened instead."""
-    return _ask(urllib.request.Request(f"{_HERE}:{port}/health"), timeout_s)[0]  # noqa: S310 - http
+    return _ask(port, "/health", timeout_s)[0]
 
 
 def token(port: int, name: str, api_key: str | None, *, timeout_s: float) -> str | None:
@@ -23,8 +23,7 @@ def token(port: int, name: str, api_key: str | None, *, timeout_s: float) -> str
     headers = {"Content-Type": "application/json"}
     if api_key:
         headers["Authorization"] = f"Bearer {api_key}"
-    address = f"{_HERE}:{port}/v1/completions"
-    wrong, answer = _ask(urllib.request.Request(address, body.encode(), headers), timeout_s)  # noqa: S310
+    wrong, answer = _ask(port, "/v1/completions", timeout_s, body.encode(), headers)
     if wrong:
         return wrong
     try:
@@ -34,12 +33,23 @@ def token(port: int, name: str, api_key: str | None, *, timeout_s: float) -> str
     return None if made else "the answer has no token"
 
 
-def _ask(request: urllib.request.Request, timeout_s: float) -> tuple[str | None, bytes]:
+def _ask(
+    port: int,
+    path: str,
+    timeout_s: float,
+    body: bytes | None = None,
+    headers: dict[str, str] | None = None,
+) -> tuple[str | None, bytes]:
     try:
-        with _DIRECT.open(request, timeout=timeout_s) as answer:
-            return None, answer.read()
-    except urllib.error.HTTPError as error:
-        text = error.read(_BODY).decode(errors="replace")
-        return f"HTTP {error.code}: {' '.join(text.split())}", b""
-    except (OSError, HTTPException) as error:
-        return str(getattr(error, "reason", error)) or type(error).__name__, b""
+        answer = loopback.ask(port, path, limit_s=timeout_s, body=body, headers=headers)
+    except TimeoutError:
+        return TIMED_OUT, b""
+    except OSError as error:
+        return str(error) or type(error).__name__, b""
+    return _refused(answer), answer.body
+
+
+def _refused(answer: Answer) -> str | None:
+    if answer.status == _OK:
+        return None
+    return f"HTTP {answer.status}: {' '.join(answer.text[:_BODY].split())}"

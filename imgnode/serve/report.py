@@ -12,20 +12,14 @@ from typing import Any
 from imgnode import metrics
 from imgnode.fault import Fault
 from imgnode.files import write_atomic
+from imgnode.serve import names
 from imgnode.serve.choice import TRIES, Choice, digest
 from imgnode.serve.facts import read_json
 from imgnode.serve.notify import READY, notify, status
 
-FILE = Path("run/imgnode/serve.json")
-LOADING, SERVING, FAILED, SKIPPED, STOPPED = STATES = (
-    "loading",
-    "serving",
-    "failed",
-    "skipped",
-    "stopped",
-)
-# Phases of `loading` that may take long, whatever the config; they count against no time limit.
-FETCH, COPY = UNTIMED = ("fetch", "copy")
+FILE = names.TOLD
+LOADING, SERVING, FAILED, SKIPPED, STOPPED = STATES = names.STATES
+FETCH, COPY = UNTIMED = names.UNTIMED
 _ERR, _WARNING = "<3>", "<4>"  # sd-daemon(3): the journal's priorities
 
 

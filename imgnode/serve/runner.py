@@ -15,10 +15,22 @@ from imgnode.fault import CONTAINER, DOCKER, IMAGE, OF_THE_NODE, TIMEOUT, Fault
 from imgnode.gpu import nodes as gpu_nodes
 from imgnode.layers.heal import heal
 from imgnode.layers.versions import running_stem
+from imgnode.maintain.models import mark_used
 from imgnode.models.mirror import Mirror
 from imgnode.models.provide import provide
 from imgnode.process import Child
-from imgnode.serve import cache, choice, copied, diagnose, docker, gpus, override, probe, secrets
+from imgnode.serve import (
+    cache,
+    choice,
+    confine,
+    copied,
+    diagnose,
+    docker,
+    gpus,
+    override,
+    probe,
+    secrets,
+)
 from imgnode.serve.command import Launch, argv, gpus_used, memory_limit, served_name
 from imgnode.serve.facts import read_machine
 from imgnode.serve.gpus import Handed
@@ -149,11 +161,15 @@ class Start:
             self._root,
             lambda text: self._reporter.loading(text, FETCH),
         )
+        mark_used(weights)
         machine = read_machine(self._root)
         self._limit = memory_limit(plan.facts, machine)
         folder = cache.prepare(plan.image, self._root)
         image = self._image()
-        return Launch(plan.facts, machine, image, settings, weights.path, folder, handed)
+        confined = confine.profile(self._root)
+        if confined is None:
+            print(f"AppArmor: profile {confine.PROFILE} is not loaded: Docker's own rules hold")
+        return Launch(plan.facts, machine, image, settings, weights.path, folder, handed, confined)
 
     def _gpus(self) -> Handed | None:
         """Return the GPUs of this start, set up for the container. Raises Fault."""

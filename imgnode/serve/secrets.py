@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from imgnode.fault import SECRET, Fault
-from imgnode.serve.command import API_KEY, FIXED_ENV, HF_TOKEN
+from imgnode.serve.names import API_KEY, FIXED_ENV, HF_TOKEN
 
 _PREFIX = "imgnode."
 # Where the service manager looks, too, for who is no service of its own.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from imgnode import process
+from imgnode.alone import CHANGE, Lock
 from imgnode.serve.facts import read_facts as read_serve_facts
 from imgnode.update import report
 from imgnode.update.channel import Channel, Wishes
@@ -21,7 +21,6 @@ from imgnode.update.settle import settle
 from imgnode.update.stage import Staged, stage, staged
 from imgnode.update.write import write
 
-_LOCK = Path("run/imgnode/update.lock")
 _REBOOT_S = 60
 Say = Callable[[str], None]
 
@@ -36,15 +35,15 @@ class Order:
 
 @contextmanager
 def alone(root: Path = Path("/")) -> Iterator[None]:
-    """Keep other runs away. Raises Refused while one goes on."""
-    path = root / _LOCK
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Refused(BUSY, "another update run goes on", "imgnode update status") from None
+    """Keep other runs and recovery away. Raises Refused while one of them goes on."""
+    lock = Lock(CHANGE, root)
+    who = lock.take("an update")
+    if who is not None:
+        raise Refused(BUSY, f"{who} goes on", "imgnode update status; imgnode recover status")
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def check(facts: Facts, order: Order, root: Path = Path("/")) -> Channel:

@@ -23,6 +23,7 @@ _SYSUPDATE = "/usr/lib/systemd/systemd-sysupdate"
 _DEFINITIONS = Path("run/imgnode/update")
 _WRITE_S = 1800
 _CHUNK = 1 << 20
+_LEFT_OVER = (".#sysupdate", "FSCK")  # half a file; what fsck.vfat(8) has renamed
 _PARTITION = """\
 [Transfer]
 ProtectVersion={version}
@@ -69,7 +70,10 @@ def write(staged: Staged, facts: Facts, root: Path = Path("/")) -> None:
         if not path.is_file() or sha256(path) != digest:
             clear(root)
             raise Refused(DAMAGED, f"{path}: is not what was staged", "stage it again; dmesg")
-    _forget_entry(f"{facts.image_id}_{staged.version}", root)
+    _forget_others(facts, root)
+    state = remembered.load(root).without_failed(staged.version)
+    applied = Applied(staged.version, facts.version, int(time.time()))
+    remembered.save(replace(state, applied=applied), root)  # first: what boots next is known then
     folder = _definitions(staged, facts, root)
     argv = [_SYSUPDATE, f"--definitions={folder}", "update", staged.version]
     done = process.run(argv, timeout_s=_WRITE_S)
@@ -78,9 +82,6 @@ def write(staged: Staged, facts: Facts, root: Path = Path("/")) -> None:
         raise Refused(WRITE, f"systemd-sysupdate: {said}", "dmesg; lsblk; df /boot")
     process.run(["udevadm", "settle"], timeout_s=_WRITE_S)  # who asks for labels gets the new ones
     _check_written(staged, facts, root)
-    state = remembered.load(root).without_failed(staged.version)
-    applied = Applied(staged.version, facts.version, int(time.time()))
-    remembered.save(replace(state, applied=applied), root)
     clear(root)
 
 
@@ -92,10 +93,27 @@ def _check_good(facts: Facts, root: Path) -> None:
         raise Refused(BUSY, fact, "wait until it is good: imgnode status")
 
 
+def _forget_others(facts: Facts, root: Path) -> None:
+    """Remove all entries but that of the running version: the other slot is about to be written.
+
+    So no entry points at half a slot, and what a power cut has left takes no room on the ESP.
+    """
+    keep = entry_of(facts.stem, root)
+    for path in sorted((root / ENTRIES).iterdir()):
+        ours = path.name.startswith((f"{facts.image_id}_", *_LEFT_OVER))
+        if ours and (keep is None or path != keep.path):
+            path.unlink()
+    _flush_entries(root)
+
+
 def _forget_entry(stem: str, root: Path) -> None:
-    """Remove a boot entry that an earlier try has left: its slot is about to be written."""
+    """Remove the boot entry of a version whose slot does not hold it."""
     while entry := entry_of(stem, root):
         entry.path.unlink()
+    _flush_entries(root)
+
+
+def _flush_entries(root: Path) -> None:
     process.run(["sync", "--file-system", str(root / ENTRIES)], timeout_s=_WRITE_S)
 
 

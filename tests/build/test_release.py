@@ -34,7 +34,7 @@ def test_a_release_is_good_and_says_what_it_consists_of(printed: Press) -> None:
         "root.erofs.zst",
         "root.from-1.0.zstpatch",
         "root.verity.zst",
-        "uki.efi",
+        "uki.efi.zst",
         "uki.from-1.0.zstpatch",
     ]
     assert len(list((printed.repository / "layers").iterdir())) == 2
@@ -165,11 +165,11 @@ def test_a_channel_on_a_web_server(press: Press) -> None:
         words = ("verify", server.uri, "--keyring", str(press.public("one")))
         press.place.run(*words).refused("which channel?")
         assert "cannot be read" in press.verify("--channel", f"{IMAGE_ID}/no", where=server.uri)[0]
-        path = press.folder("1.1") / "uki.efi"
+        path = press.folder("1.1") / "uki.efi.zst"
         path.chmod(0o644)
         path.write_bytes(path.read_bytes() + b"x" * (1 << 21))
         found = press.verify(*ONLY, where=server.uri)
-        assert found == [f"{IMAGE_ID}/1.1/uki.efi: is not the file that was signed"]
+        assert found == [f"{IMAGE_ID}/1.1/uki.efi.zst: is not the file that was signed"]
         assert press.verify(*ONLY, key="two", where=server.uri) != []
     press.place.nothing_at_work()
 
@@ -184,7 +184,9 @@ def test_keys(press: Press) -> None:
     press.place.run("verify", str(press.repository), "--keyring", str(press.secret("one"))).refused(
         "holds a secret key"
     )
-    press.place.run("keys", "show", str(press.folder("1.0") / "uki.efi")).refused("is no file of")
+    press.place.run("keys", "show", str(press.folder("1.0") / "uki.efi.zst")).refused(
+        "is no file of"
+    )
     words = _with_key(press.words("1.0"), str(press.public("one")))
     press.place.run(*words).refused("none of them secret")
 

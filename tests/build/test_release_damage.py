@@ -34,7 +34,7 @@ FILES = (
     f"{IMAGE_ID}/1.1/root.erofs.zst",
     f"{IMAGE_ID}/1.1/root.from-1.0.zstpatch",
     f"{IMAGE_ID}/1.1/root.verity.zst",
-    f"{IMAGE_ID}/1.1/uki.efi",
+    f"{IMAGE_ID}/1.1/uki.efi.zst",
     f"{IMAGE_ID}/1.1/uki.from-1.0.zstpatch",
     f"channels/{IMAGE_ID}/stable.json.asc",
 )
@@ -94,15 +94,15 @@ def _extra_above(press: Press) -> str:
 
 
 def _link(press: Press) -> str:
-    path = press.folder("1.1") / "uki.efi"
-    path.rename(press.place.top / "uki.efi")
-    path.symlink_to(press.place.top / "uki.efi")
-    return f"{IMAGE_ID}/1.1/uki.efi: is not a plain file"
+    path = press.folder("1.1") / "uki.efi.zst"
+    path.rename(press.place.top / "uki.efi.zst")
+    path.symlink_to(press.place.top / "uki.efi.zst")
+    return f"{IMAGE_ID}/1.1/uki.efi.zst: is not a plain file"
 
 
 def _gone(press: Press) -> str:
-    (press.folder("1.1") / "uki.efi").unlink()
-    return f"{IMAGE_ID}/1.1/uki.efi: is missing"
+    (press.folder("1.1") / "uki.efi.zst").unlink()
+    return f"{IMAGE_ID}/1.1/uki.efi.zst: is missing"
 
 
 def _gone_version(press: Press) -> str:
@@ -159,11 +159,11 @@ def _resign(press: Press, version: str, change: Callable[[str, str], str]) -> No
     [
         (
             "SHA256SUMS",
-            "  uki.efi",
-            "  ../../../uki.efi",
+            "  uki.efi.zst",
+            "  ../../../uki.efi.zst",
             "SHA256SUMS: line 10 is not a digest",
         ),
-        ("SHA256SUMS", "  uki.efi", "  /etc/passwd", "SHA256SUMS: line 10 is not a digest"),
+        ("SHA256SUMS", "  uki.efi.zst", "  /etc/passwd", "SHA256SUMS: line 10 is not a digest"),
         ("release.json", '"name": "root.erofs.zst"', '"name": "../x.zst"', "1.1: "),
         ("release.json", '"from_version": "1.0"', '"from_version": "../../x"', "1.1: "),
         ("release.json", '"version": "1.1"', '"version": "1.2"', "1.1/release.json: is of"),

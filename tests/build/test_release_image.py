@@ -56,6 +56,8 @@ def test_two_versions_from_build_to_node(keyed: Place) -> None:
         one = next(one for one in said["parts"] if one["name"] == part)
         assert one["patches"][0]["bytes"] < share * one["full"]["bytes"]
     assert _from_root(keyed, new, "usr/bin/gpgv").stat().st_size > 100_000
+    with (new / "initrd.cpio").open("rb") as stream:
+        assert stream.read(6) == b"070701"  # newc, not compressed: what patches of the UKI rely on
 
 
 def _build(place: Place, version: str, out: Path) -> None:

@@ -61,7 +61,7 @@ def manifest(
     outside: Payload | None = None,
 ) -> Manifest:
     """Return a manifest; `root` changes the root image and the UKI with it."""
-    files = {"root.erofs": 1000, "root.verity": 10, "uki.efi": 90, "initrd.cpio.zst": 50}
+    files = {"root.erofs": 1000, "root.verity": 10, "uki.efi": 90, "initrd.cpio": 50}
     return Manifest(
         image_id="imgbuild-cpu",
         version=version,

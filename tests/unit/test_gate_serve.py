@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from imgnode.fault import Fault
-from imgnode.gate import systemd
+from imgnode.gate import quarantine, systemd
 from imgnode.gate.checks import serve
 from imgnode.gate.checks.serve import ServeCheck, Unit
 from imgnode.gate.finding import CONFIG, EXTERNAL, IMAGE, OK, Look
@@ -70,6 +70,13 @@ def test_a_token_of_its_own_is_what_counts(stage: Stage) -> None:
     stage.reporter().serving("serving org/wanted, first token after 30 s", 30.0)
     assert decided(stage.check.look()) == (OK, "serving org/wanted, first token after 30 s")
     assert stage.asked == [WANTED]
+
+
+def test_a_quarantine_that_lasts_is_told_and_waited_for_by_nobody(stage: Stage) -> None:
+    stage.unit = Unit("inactive", 0, queued=False)
+    serve_node.put(stage.root / quarantine.LASTING, "the board smells\n")
+    told = (OK, "nothing is served, in quarantine: the board smells")
+    assert decided(stage.check.look()) == told
 
 
 def test_a_server_that_only_says_so(stage: Stage) -> None:

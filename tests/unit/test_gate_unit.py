@@ -44,8 +44,8 @@ def test_a_check_that_hangs_ends_it() -> None:
 
 
 def test_quarantine_keeps_the_service_from_starting() -> None:
-    wanted = f"!/{quarantine.FILE}"
-    assert values("ConditionPathExists", "vllm.service") == [wanted]
+    wanted = [f"!/{quarantine.FILE}", f"!/{quarantine.LASTING}"]
+    assert values("ConditionPathExists", "vllm.service") == wanted
 
 
 @pytest.mark.parametrize("key", ["Requires", "BindsTo", "PartOf", "Requisite"])

@@ -14,6 +14,7 @@ from imgnode import cli, etc
 from imgnode.commands import status as status_command
 from imgnode.identity import Identity, read_identity, read_slot
 from imgnode.process import Finished, run
+from imgnode.schema import report as schema_report
 
 BOOT_COUNT = "sys/firmware/efi/efivars/LoaderBootCountPath-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 HASH = "0123456789abcdef" * 4
@@ -118,16 +119,37 @@ def test_only_what_is_declared_is_saved(node: Path) -> None:
 
 
 def test_what_is_unchanged_is_not_written_again(node: Path) -> None:
-    (node / "etc/machine-id").write_text("one")
+    (node / "etc/ssh/ssh_host_rsa_key").write_text("one")
     etc.save(node)
-    saved = node / "var/lib/imgnode/etc/machine-id"
+    saved = node / "var/lib/imgnode/etc/ssh/ssh_host_rsa_key"
     before = saved.stat()
-    (node / "etc/machine-id").touch()
+    (node / "etc/ssh/ssh_host_rsa_key").touch()
     assert etc.save(node) == []
-    assert saved.stat() == before
-    (node / "etc/machine-id").write_text("two")
-    assert etc.save(node) == ["machine-id"]
+    assert (saved.stat().st_ino, saved.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    (node / "etc/ssh/ssh_host_rsa_key").write_text("two")
+    assert etc.save(node) == ["ssh/ssh_host_rsa_key"]
     assert saved.read_text() == "two"
+
+
+def test_a_machine_id_that_waits_for_the_next_boot_is_left_alone(node: Path) -> None:
+    saved = node / "var/lib/imgnode/etc/machine-id"
+    saved.parent.mkdir(parents=True)
+    saved.write_text("brought back")
+    (node / "etc/machine-id").write_text("of this boot")
+    assert etc.save(node) == []
+    assert saved.read_text() == "brought back"
+
+
+def test_what_is_declared_is_brought_back_but_for_the_machine_id(node: Path) -> None:
+    for name in ("machine-id", "ssh/ssh_host_rsa_key", "ssh/sshd_config"):
+        path = node / "saved" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("old")
+        (node / "etc" / name).write_text("new")
+    assert etc.bring_back(node / "saved", node) == ["ssh/ssh_host_rsa_key"]
+    assert (node / "etc/ssh/ssh_host_rsa_key").read_text() == "old"
+    assert (node / "etc/machine-id").read_text() == "new"
+    assert etc.bring_back(node / "saved", node) == []
 
 
 def test_nothing_to_save_is_fine(node: Path) -> None:
@@ -172,13 +194,13 @@ def test_a_failure_keeps_what_was_saved_before(
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    (node / "etc/machine-id").write_text("old")
+    (node / "etc/ssh/ssh_host_rsa_key").write_text("old")
     etc.save(node)
-    (node / "etc/machine-id").write_text("new")
+    (node / "etc/ssh/ssh_host_rsa_key").write_text("new")
     monkeypatch.setattr(os, step, fail)
     with pytest.raises(OSError, match="No space"):
         etc.save(node)
-    assert (node / "var/lib/imgnode/etc/machine-id").read_text() == "old"
+    assert (node / "var/lib/imgnode/etc/ssh/ssh_host_rsa_key").read_text() == "old"
 
 
 def test_a_copy_is_flushed_before_it_takes_the_name(
@@ -254,6 +276,17 @@ def test_status_tells_the_gates_verdict(
     gate["class"] = "config"
     assert "gate     config: loading\ngate     x\n" in status(monkeypatch, capsys, GOOD, gate=gate)
     assert json.loads(status(monkeypatch, capsys, GOOD, "--json", gate=gate))["gate"] == gate
+
+
+def test_status_tells_of_a_newer_state(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = {"number": 2, "known": 2, "kept": 1, "error": None}
+    monkeypatch.setattr(schema_report, "read", lambda: told)
+    assert "state" not in status(monkeypatch, capsys, GOOD)
+    told["number"] = 3
+    assert "state    NEWER: of form 3, this version knows 2" in status(monkeypatch, capsys, GOOD)
+    assert json.loads(status(monkeypatch, capsys, GOOD, "--json"))["schema"] == told
 
 
 def test_status_for_machines(

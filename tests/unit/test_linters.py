@@ -18,7 +18,7 @@ BIN = Path(sys.executable).parent
     [
         ["ruff", "check", "."],
         ["ruff", "format", "--check", "."],
-        ["mypy", "-p", "builder", "-p", "imgnode", "-p", "tests"],
+        ["mypy", "-p", "builder", "-p", "imgnode", "-p", "monitoring", "-p", "tests"],
     ],
     ids=["ruff check", "ruff format", "mypy"],
 )

@@ -93,6 +93,14 @@ def test_a_release_agrees_with_itself() -> None:
     assert facts(manifest("2"), release(manifest("2"), "1")) == []
 
 
+def test_a_part_may_lie_there_as_it_is() -> None:
+    """Releases made before UKIs were compressed stay good."""
+    said = release(manifest("2"))
+    plain = said.parts[2].full.model_copy(update={"name": "uki.efi"})
+    last = said.parts[2].model_copy(update={"full": plain})
+    assert facts(manifest("2"), said.model_copy(update={"parts": (*said.parts[:2], last)})) == []
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -140,7 +148,7 @@ def test_a_part_that_is_not_as_it_must_be(change: dict[str, object], told: str) 
 def test_sums_name_what_the_release_names_and_nothing_else() -> None:
     said = release(manifest("2"), "1")
     whole = sums(said, digest("0"), digest("1"))
-    for name in ("root.from-1.zstpatch", said.parts[0].install_as, "uki.efi"):
+    for name in ("root.from-1.zstpatch", said.parts[0].install_as, "uki.efi.zst"):
         listed = {key: value for key, value in whole.items() if key != name}
         assert facts(manifest("2"), said, listed) == [
             f"{name}: SHA256SUMS and release.json do not agree on it"

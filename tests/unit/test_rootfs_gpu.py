@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from builder.core.errors import UserError
 from builder.core.hashing import sha256_file
 from builder.core.paths import Project
 from builder.core.wheels import wheel_path
 from builder.model.lock import LockedWheel
-from builder.rootfs.gpu import SHARED, check_forbidden, lay_driver, share_user_space
+from builder.rootfs.gpu import SHARED, lay_driver, share_user_space
 from builder.rootfs.overlay import lay_overlay
 from builder.rootfs.wheels import PACKAGES, lay_wheels
 from tests.unit.driver_parts import LIBRARIES, RELEASE, VERSION, driver, gpu_spec, installed
@@ -33,10 +32,6 @@ def test_modules_are_laid_over_the_root_and_indexed(tmp_path: Path) -> None:
     assert (root / place / "nvidia-current.ko").read_text() == "ko"
     assert tools.runner.calls == [["depmod", "--basedir", str(root), RELEASE]]  # type: ignore[attr-defined]
     assert (root / SHARED / "lib64/libcuda.so.1").exists()
-    (tmp_path / "second/usr/bin").mkdir(parents=True)
-    (tmp_path / "second/usr/bin/make").touch()
-    with pytest.raises(UserError, match="usr/bin/make"):
-        lay_driver(tools, driver(tree=tree), installed(tmp_path / "second"))
 
 
 def test_the_shared_folder_has_second_names_of_the_same_files(tmp_path: Path) -> None:
@@ -59,27 +54,6 @@ def test_the_shared_folder_has_second_names_of_the_same_files(tmp_path: Path) ->
     }
     assert (folder / f"libcuda.so.{VERSION}").samefile(root / LIBRARIES / f"libcuda.so.{VERSION}")
     assert (root / SHARED / "bin/nvidia-smi").samefile(programs / "nvidia-smi")
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        "usr/bin/x86_64-linux-gnu-gcc-12",
-        "usr/bin/make",
-        "usr/sbin/dkms",
-        "usr/src/linux-headers-6.1",
-        f"usr/lib/modules/{RELEASE}/build",
-        "usr/lib/x86_64-linux-gnu/libX11.so.6",
-    ],
-)
-def test_what_no_node_needs_is_refused(tmp_path: Path, path: str) -> None:
-    check_forbidden(installed(tmp_path))
-    (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-    (tmp_path / path).write_text("")
-    with pytest.raises(UserError) as caught:
-        check_forbidden(tmp_path)
-    assert path in caught.value.what
-    assert caught.value.hint is not None
 
 
 def wheel(folder: Path) -> LockedWheel:

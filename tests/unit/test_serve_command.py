@@ -10,13 +10,13 @@ import pytest
 
 from imgnode.inference import EXAMPLES, RULES
 from imgnode.serve.command import (
-    FIXED_ENV,
     Launch,
     argv,
     named_variables,
     server_flags,
 )
 from imgnode.serve.facts import Facts, Machine, ServeFacts
+from imgnode.serve.names import FIXED_ENV
 from imgnode.serve.secrets import resolve
 from tests.unit.serve_node import MODEL, REFERENCE, SERVE
 
@@ -169,3 +169,12 @@ def test_flags() -> None:
 def test_at_least_one_processor(cpus: int, reserved: int, told: str) -> None:
     one = launch({"model": MODEL}, cpus_reserved=reserved)
     assert told in argv(dataclasses.replace(one, machine=Machine(1 << 30, cpus)))
+
+
+def test_a_profile_of_apparmor_is_named_where_there_is_one() -> None:
+    plain = launch(FULL)
+    option = "--security-opt=apparmor=imgnode-vllm"
+    assert not any("apparmor" in word for word in argv(plain))
+    words = argv(dataclasses.replace(plain, confined="imgnode-vllm"))
+    assert [word for word in words if word not in argv(plain)] == [option]
+    assert words.index(option) < words.index(REFERENCE)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import socket
-import urllib.error
-import urllib.request
-from email.message import Message
-from http.client import RemoteDisconnected
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from imgnode import loopback
 from imgnode.fault import CONFIG, CONTAINER, DOCKER, HARDWARE, MEMORY, SECRET, Fault
 from imgnode.layers.mounts import place
+from imgnode.loopback import Answer
 from imgnode.payload import ContainerImage, ContainerLayer
 from imgnode.process import Child, Finished, run, start
 from imgnode.serve import cache, diagnose, docker, facts, probe, secrets
@@ -57,56 +54,49 @@ def test_outside_a_service_nothing_is_told(tmp_path: Path, monkeypatch: pytest.M
 class FakeServer:
     """Answers in place of the server; keeps the requests and their time limits."""
 
-    def __init__(self, answer: bytes | Exception) -> None:
+    def __init__(self, answer: Answer | Exception) -> None:
         self.answer = answer
-        self.asked: list[urllib.request.Request] = []
-        self.limits: list[float] = []
+        self.asked: list[tuple[int, str, dict[str, Any]]] = []
 
-    def open(self, request: urllib.request.Request, timeout: float) -> Any:  # noqa: ANN401
-        self.asked.append(request)
-        self.limits.append(timeout)
+    def __call__(self, port: int, path: str, **how: Any) -> Answer:  # noqa: ANN401
+        self.asked.append((port, path, how))
         if isinstance(self.answer, Exception):
             raise self.answer
-        return io.BytesIO(self.answer)
-
-
-def http_error(code: int, text: bytes) -> urllib.error.HTTPError:
-    return urllib.error.HTTPError("http://x", code, "no", Message(), io.BytesIO(text))
+        return self.answer
 
 
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
-        (b'{"usage": {"completion_tokens": 1}}', None),
-        (b'{"usage": {"completion_tokens": 0}}', "the answer has no token"),
-        (b'{"usage": null}', "the answer is no completion"),
-        (b"<html>", "the answer is no completion"),
-        (http_error(404, b'{"error": "no such\n model"}'), 'HTTP 404: {"error": "no such model"}'),
-        (urllib.error.URLError(ConnectionRefusedError(111, "refused")), "[Errno 111] refused"),
+        (Answer(200, b'{"usage": {"completion_tokens": 1}}'), None),
+        (Answer(200, b'{"usage": {"completion_tokens": 0}}'), "the answer has no token"),
+        (Answer(200, b'{"usage": null}'), "the answer is no completion"),
+        (Answer(200, b"<html>"), "the answer is no completion"),
+        (Answer(404, b'{"error": "no\n model"}'), 'HTTP 404: {"error": "no model"}'),
+        (ConnectionRefusedError(111, "refused"), "[Errno 111] refused"),
         (TimeoutError("timed out"), "timed out"),
-        (RemoteDisconnected("gone"), "gone"),
-        (TimeoutError(), "TimeoutError"),
+        (ConnectionError("gone"), "gone"),
+        (TimeoutError(), "timed out"),
+        (ConnectionResetError(), "ConnectionResetError"),
     ],
 )
 def test_a_token_or_why_not(
-    monkeypatch: pytest.MonkeyPatch, answer: bytes | Exception, told: str | None
+    monkeypatch: pytest.MonkeyPatch, answer: Answer | Exception, told: str | None
 ) -> None:
     server = FakeServer(answer)
-    monkeypatch.setattr(probe, "_DIRECT", server)
+    monkeypatch.setattr(loopback, "ask", server)
     assert probe.token(8000, "chat", "SECRET", timeout_s=7) == told
-    (request,) = server.asked
-    assert server.limits == [7]
-    assert request.full_url == "http://127.0.0.1:8000/v1/completions"
-    assert request.get_header("Authorization") == "Bearer SECRET"
-    assert isinstance(request.data, bytes)
-    assert json.loads(request.data)["model"] == "chat"
-    assert json.loads(request.data)["max_tokens"] == 1
+    ((port, path, how),) = server.asked
+    assert (port, path, how["limit_s"]) == (8000, "/v1/completions", 7)
+    assert how["headers"]["Authorization"] == "Bearer SECRET"
+    assert json.loads(how["body"])["model"] == "chat"
+    assert json.loads(how["body"])["max_tokens"] == 1
 
 
 def test_health(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe, "_DIRECT", FakeServer(b""))
+    monkeypatch.setattr(loopback, "ask", FakeServer(Answer(200, b"")))
     assert probe.health(8000, timeout_s=1) is None
-    monkeypatch.setattr(probe, "_DIRECT", FakeServer(http_error(503, b"")))
+    monkeypatch.setattr(loopback, "ask", FakeServer(Answer(503, b"")))
     assert probe.health(8000, timeout_s=1) == "HTTP 503: "
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from imgnode.serve.command import NAME
 from imgnode.serve.docker import STOP_S
+from imgnode.serve.names import NAME
 
 UNIT = Path(__file__).parents[2] / "units/system/vllm.service"
 PAIRS = [

@@ -82,7 +82,7 @@ def test_an_update_comes_by_patches_and_lands_in_the_other_slot(node: Node) -> N
     assert ready.patched
     assert ready.fetched < len(NEW_ROOT) // 10
     fetched = [path.rpartition("/")[2] for path in node.server.asked]
-    assert not {"root.erofs.zst", "root.verity.zst", "uki.efi"} & set(fetched)
+    assert not {"root.erofs.zst", "root.verity.zst", "uki.efi.zst"} & set(fetched)
     assert put_in(node) == NEW
     assert node.device(1, "root").read_bytes() == NEW_ROOT
     assert node.entries == [f"{IMAGE}_{OLD}.efi", f"{STEM}+3-0.efi"]
@@ -281,6 +281,34 @@ def test_a_slot_that_does_not_hold_what_was_written_gets_no_entry(
         put_in(node)
     assert caught.value.kind == WRITE
     assert node.entries == [f"{IMAGE}_{OLD}.efi"]
+
+
+def test_no_other_entry_is_left_when_the_slot_is_written(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither that of the version before, nor what a power cut has left."""
+    take(node)
+    folder = node.root / "boot/EFI/Linux"
+    for name in (
+        f"{IMAGE}_2025.9.efi",
+        f"{STEM}+3-0.efi",
+        f".#sysupdate{STEM}.efi77",
+        "FSCK0000.000",
+    ):
+        (folder / name).write_bytes(b"")
+    (folder / "rescue.efi").write_bytes(b"somebody's own")
+    genuine, seen = node._sysupdate, []
+
+    def looking(version: str) -> None:
+        seen.extend(node.entries)
+        applied = remembered.load(node.root).applied
+        assert applied
+        assert applied.version == NEW
+        genuine(version)
+
+    monkeypatch.setattr(node, "_sysupdate", looking)
+    put_in(node)
+    assert seen == [f"{IMAGE}_{OLD}.efi", "rescue.efi"]
 
 
 def test_two_runs_at_once(node: Node) -> None:

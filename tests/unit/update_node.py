@@ -1,4 +1,7 @@
-"""A node and a release server as folders, for the tests of updates. zstd is the real one."""
+"""A node and a release server as folders, for the tests of updates. zstd is the real one.
+
+Signing, gpgv and downloads are played by `play`; tests/unit/hostile.py has the real ones.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import json
 import shutil
 import subprocess
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -45,7 +48,13 @@ NEW_ROOT = OLD_ROOT[: 20 * _BLOCK] + blocks("other", 1) + OLD_ROOT[21 * _BLOCK :
 OLD_UKI, NEW_UKI = blocks("uki", 8), blocks("uki", 8)[:-64] + blocks("x", 1)[:64]
 
 
-_MADE: dict[str, tuple[dict[str, bytes], dict[str, Any], list[dict[str, Any]]]] = {}
+_MADE: dict[str, tuple[dict[str, bytes], dict[str, Any]]] = {}
+Texts = dict[str, dict[str, Any]]  # release.json, manifest.json and SHA256SUMS, before signing
+
+
+def unsigned(_: bytes) -> bytes:
+    """Return what looks like a signature."""
+    return b"-----BEGIN PGP SIGNATURE-----\nx\n-----END PGP SIGNATURE-----\n"
 
 
 @dataclass
@@ -56,24 +65,38 @@ class Server:
     files: dict[str, bytes] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     bad_signature: bool = False
+    layers: dict[str, bytes] = field(default_factory=dict)
+    sign: Callable[[bytes], bytes] = unsigned
 
-    def put(self, version: str, **channel: Any) -> None:  # noqa: ANN401 - any value of the file
-        """Publish a version, and let the channel name it."""
+    def put(
+        self,
+        version: str,
+        alter: Callable[[Texts], None] = lambda _: None,
+        **channel: Any,  # noqa: ANN401 - any value of the file
+    ) -> None:
+        """Publish a version and let the channel name it; `alter` comes before the signing."""
         if version not in _MADE:
             _MADE[version] = self._parts(version)
-        files, release, layers = copy.deepcopy(_MADE[version])
+        files, release = copy.deepcopy(_MADE[version])
+        layers = [
+            {"root_hash": name, "bytes": len(data), "data_bytes": len(data), "sha256": sha(data)}
+            for name, data in self.layers.items()
+        ]
         manifest = {
             "image_id": IMAGE,
             "version": version,
             "root_hash": release["root_hash"],
             "payload": {"schema_version": 1, "container": None, "models": [], "files": layers},
         }
+        digests: dict[str, str] = {}
+        alter({"release.json": release, "manifest.json": manifest, "SHA256SUMS": digests})
         files["release.json"] = json.dumps(release).encode()
         files["manifest.json"] = json.dumps(manifest).encode()
-        digests = {name: sha(data) for name, data in files.items()}
+        digests |= {name: sha(data) for name, data in files.items()}
         digests |= {part["install_as"]: part["sha256"] for part in release["parts"]}
         files["SHA256SUMS"] = sums_text(digests).encode()
-        files["SHA256SUMS.gpg"] = b"signature"
+        files["SHA256SUMS.gpg"] = self.sign(files["SHA256SUMS"])
+        self.files |= {f"layers/{name}.erofs": data for name, data in self.layers.items()}
         self.files |= {f"{IMAGE}/{version}/{name}": data for name, data in files.items()}
         self.channel(version, sums_sha256=sha(files["SHA256SUMS"]), **channel)
 
@@ -91,15 +114,14 @@ class Server:
             **changes,
         }
         name = values["channel"] if "channel" not in changes else "stable"
-        signed = json.dumps(values) + "\n-----BEGIN PGP SIGNATURE-----\nx\n"
-        signed += "-----END PGP SIGNATURE-----\n"
-        self.files[f"channels/{IMAGE}/{name}.json.asc"] = signed.encode()
+        text = f"{json.dumps(values)}\n".encode()
+        self.files[f"channels/{IMAGE}/{name}.json.asc"] = text + self.sign(text)
 
     def edit(self, version: str, name: str, data: bytes) -> None:
         """Change a file of a version, as somebody does who cannot sign."""
         self.files[f"{IMAGE}/{version}/{name}"] = data
 
-    def _parts(self, version: str) -> tuple[dict[str, bytes], dict[str, Any], list[dict[str, Any]]]:
+    def _parts(self, version: str) -> tuple[dict[str, bytes], dict[str, Any]]:
         work = self.folder / "work"
         work.mkdir(exist_ok=True)
         tree = work / "tree"
@@ -110,31 +132,25 @@ class Server:
         files = {
             "root.erofs.zst": zstd(NEW_ROOT, work),
             "root.verity.zst": zstd(tree.read_bytes(), work),
-            "uki.efi": NEW_UKI,
+            "uki.efi.zst": zstd(NEW_UKI, work),
             f"root.from-{OLD}.zstpatch": zstd(NEW_ROOT, work, OLD_ROOT),
             f"uki.from-{OLD}.zstpatch": zstd(NEW_UKI, work, OLD_UKI),
         }
         rows = [
-            ("root.erofs", NEW_ROOT, f"{stem}_{halves[0]}.root.raw", None, OLD_ROOT),
-            (
-                "root.verity",
-                tree.read_bytes(),
-                f"{stem}_{halves[1]}.verity.raw",
-                "root.verity.zst",
-                b"",
-            ),
-            ("uki.efi", NEW_UKI, f"{stem}.efi", "uki.efi", OLD_UKI),
+            ("root.erofs", NEW_ROOT, f"{stem}_{halves[0]}.root.raw", OLD_ROOT),
+            ("root.verity", tree.read_bytes(), f"{stem}_{halves[1]}.verity.raw", b""),
+            ("uki.efi", NEW_UKI, f"{stem}.efi", OLD_UKI),
         ]
         parts = [
             {
                 **entry(name, data),
                 "install_as": target,
-                "full": entry(full or f"{name}.zst", files[full or f"{name}.zst"]),
+                "full": entry(f"{name}.zst", files[f"{name}.zst"]),
                 "patches": [_patch(f"{name.partition('.')[0]}.from-{OLD}.zstpatch", files, old)]
                 if old
                 else [],
             }
-            for name, data, target, full, old in rows
+            for name, data, target, old in rows
         ]
         release = {
             "schema_version": 1,
@@ -145,7 +161,7 @@ class Server:
             "parts": parts,
             "disk": None,
         }
-        return files, release, []
+        return files, release
 
 
 def entry(name: str, data: bytes) -> dict[str, Any]:
@@ -181,6 +197,7 @@ class Node:
     labels: list[str] = field(default_factory=lambda: [f"{IMAGE}_{OLD}", "_empty"])
     slot_bytes: int = 1 << 20
     ran: list[list[str]] = field(default_factory=list)
+    genuine: tuple[str, ...] = ("zstd",)
 
     @property
     def facts(self) -> Facts:
@@ -214,7 +231,7 @@ class Node:
             return process.Finished(0, "/dev/dm-0 crypt\n/dev/vda2 part\n/dev/vda disk\n", "")
         if name == "sfdisk":
             return process.Finished(0, self._sfdisk(), "")
-        if name == "zstd":
+        if name in self.genuine:
             done = subprocess.run(argv, capture_output=True, text=True, check=False)
             return process.Finished(done.returncode, done.stdout, done.stderr)
         if name == "systemd-sysupdate":
@@ -251,8 +268,8 @@ class Node:
         shutil.copyfile(folder / f"{stem}.efi", self.root / f"boot/EFI/Linux/{stem}+3-0.efi")
 
 
-def play(root: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
-    """Return a node and its server; what they fetch, sign and start is played."""
+def furnish(root: Path) -> Node:
+    """Return a node and its server, which has published nothing yet."""
     server = Server(root / "served")
     server.folder.mkdir(parents=True)
     node = Node(root / "node", server)
@@ -262,6 +279,13 @@ def play(root: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
     (node.root / "proc/self/mountinfo").write_text("")
     (node.root / "dev/mapper/root").write_bytes(OLD_ROOT)
     (node.root / f"boot/EFI/Linux/{IMAGE}_{OLD}.efi").write_bytes(OLD_UKI)
+    return node
+
+
+def play(root: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
+    """Return a node and its server; what they fetch, sign and start is played."""
+    node = furnish(root)
+    server = node.server
 
     def get(url: str, target: Path, limit: int) -> str | None:
         path = url.removeprefix(f"{BASE}/")

@@ -100,11 +100,15 @@ def node(
 ) -> Iterator[VmNode]:
     """Give a node that has just booted for the first time; each test module has its own.
 
-    A module's NODE_SEED is its seed, its NODE_SIZE what the machine has.
+    A module's NODE_SEED is its seed, its NODE_SIZE what the machine has, NODE_EXTRA further words
+    for QEMU.
     """
     seed = getattr(request.module, "NODE_SEED", SEED)
     size = getattr(request.module, "NODE_SIZE", VmSize())
-    with start_node(runner, image.disk, seed, FOLDER, accel=accel, size=size) as started:
+    extra = getattr(request.module, "NODE_EXTRA", ())
+    with start_node(
+        runner, image.disk, seed, FOLDER, accel=accel, size=size, extra=extra
+    ) as started:
         yield started
         if request.session.testsfailed:
             logs = ROOT / "out" / "failed-tests" / request.module.__name__

@@ -69,3 +69,16 @@ def test_nouveau_is_left_out(host: Host) -> None:
 def test_the_persistence_daemon_has_its_fixed_user(host: Host) -> None:
     assert host.user("nvpd").uid == 976
     assert host.user("nvpd").gid == 976
+
+
+def test_prometheus_would_be_answered(host: Host) -> None:
+    """No GPU is seen, and the page says so; the files of imgnode come with the node exporter's."""
+    own = host.check_output("curl -sS --retry 9 --retry-all-errors http://127.0.0.1:9101/metrics")
+    assert 'imgnode_exporter_collector_success{collector="gpu"} 0' in own
+    assert 'imgnode_image_info{image_id="imgbuild-a100-os"' in own
+    told = host.check_output("curl -sS --retry 9 --retry-all-errors http://127.0.0.1:9100/metrics")
+    assert "imgnode_gpu_expected 8" in told
+    assert "node_textfile_scrape_error 0" in told
+    listening = host.check_output("ss -Hltn")
+    for port in (9100, 9101):
+        assert f"127.0.0.1:{port}" in listening

@@ -112,6 +112,18 @@ def test_the_key_is_in_no_process_list_and_no_log(serving: VmNode) -> None:
     assert sudo(serving, f"sh -c 'journalctl -b | grep -v sudo | grep -c {KEY} || true'") == "0\n"
 
 
+def test_the_servers_metrics_are_passed_on(serving: VmNode) -> None:
+    test_a_model_answers(serving)
+    asked = "curl -sS http://127.0.0.1:9101/metrics"
+    deadline = time.monotonic() + BOOT_S
+    while "imgnode_vllm_generation_tokens_per_second" not in (page := sudo(serving, asked)):
+        assert time.monotonic() < deadline, page
+        time.sleep(5)
+    made = [line for line in page.splitlines() if line.startswith("vllm:generation_tokens_total{")]
+    assert float(made[0].split()[-1]) > 1
+    assert "vllm:time_to_first_token_seconds_bucket{" in page
+
+
 def test_the_container_is_the_one_that_the_image_names_and_may_do_little(
     serving: VmNode, image: Image
 ) -> None:
@@ -130,7 +142,7 @@ def test_the_container_is_the_one_that_the_image_names_and_may_do_little(
     assert host["RestartPolicy"]["Name"] == "no"
     assert 0 < host["Memory"] == host["MemorySwap"]
     assert host["PidsLimit"] == 8192
-    assert found["AppArmorProfile"] == "docker-default"
+    assert found["AppArmorProfile"] == "imgnode-vllm"
 
 
 def test_the_container_has_no_tools_to_build_with_and_no_ballast(serving: VmNode) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -13,15 +12,20 @@ from builder.core.process import Runner
 from builder.vm.keep import keep_evidence
 from builder.vm.qemu import Accel, HostService
 from builder.vm.session import VmNode, VmSize, start_node
+from tests.powercut.judge import release_of
+from tests.powercut.matrix import Matrix, table
+from tests.powercut.recording import Recording
+from tests.unit import hostile
 from tests.vm.conftest import BOOT_S, FOLDER, ROOT, SEED, wait_settled
+from tests.vm.cutnode import boot_and_update
 from tests.vm.releases import Releases
+from tests.vm.updates import COMMAND_S, reboots_into, refused, say, slots, status
 from tests.vm.versions import SERVER, Versions, make_versions
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(1800)]
 
-FIRST, SECOND, BROKEN, PANIC, FIFTH = "2099.1", "2099.2", "2099.3", "2099.4", "2099.5"
-COMMAND_S = 300.0
-TRIES_S = 900.0
+FIRST, SECOND, BROKEN, PANIC = "2099.1", "2099.2", "2099.3", "2099.4"
+CUTS = 40  # of its power the first update is tried with
 BROKEN_UNIT = """\
 [Unit]
 Description=Breaks this version
@@ -31,16 +35,43 @@ ExecStart=/usr/bin/false
 [Install]
 WantedBy=multi-user.target
 """
+ATTACKED = "2099.2.5"
+LARGE = 32 << 20  # bytes; what is fetched where patches fit is smaller
+PATCH = f"root.from-{SECOND}.zstpatch"
+ATTACKS: tuple[tuple[str, hostile.Answer | None, str], ...] = (
+    *((name, None, "signature") for name in ("stable.json.asc", "SHA256SUMS.gpg")),
+    *((name, None, "damaged") for name in ("SHA256SUMS", "release.json", "manifest.json", PATCH)),
+    ("stable.json.asc", hostile.endless, "fetch"),
+    ("manifest.json", hostile.truncated, "fetch"),
+    ("SHA256SUMS", hostile.elsewhere(302, "http://10.0.2.2/"), "fetch"),
+    (PATCH, hostile.short, "damaged"),
+    (PATCH, hostile.endless, "fetch"),
+)
+SLOT_A = "/dev/disk/by-partlabel/imgbuild-bare_2099.1"
+TABLE = "imgnode/schema/table.py"
+FORM = """
+
+def _form(folder: Path) -> None:
+    (folder / "gate").mkdir(exist_ok=True)
+    (folder / "gate/form").write_text(str(max(TABLE)))
+
+
+TABLE = {FIRST: TABLE[FIRST], **{n: Migration(("gate",), _form) for n in range(2, NEWEST + 1)}}
+"""
 
 
 @pytest.fixture(scope="module")
 def versions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Versions]:
-    """Build two versions that differ in a message; only the first is released."""
+    """Build two versions that differ in a message and the form of the state.
+
+    Only the first is released.
+    """
     made = make_versions(ROOT, tmp_path_factory.mktemp("versions"), FOLDER.parent)
     try:
         for version, text in ((FIRST, "the first"), (SECOND, "the second")):
             made.place.write("overlays/base/etc/motd", f"{text} version\n")
             made.build(version)
+            knows_form(made, 2)
         made.release(FIRST)
         yield made
     finally:
@@ -54,19 +85,28 @@ def releases(versions: Versions) -> Iterator[Releases]:
 
 
 @pytest.fixture(scope="module")
+def recording(versions: Versions) -> Recording:
+    return Recording(versions.place.top / "writes.log")
+
+
+@pytest.fixture(scope="module")
 def up(
     request: pytest.FixtureRequest,
     runner: Runner,
     versions: Versions,
     accel: Accel,
     releases: Releases,
+    recording: Recording,
 ) -> Iterator[VmNode]:
     """Give a node of the first version that reaches the release server alone."""
     services = (HostService(SERVER, 80, releases.port),)
     disk = versions.place.top / "images" / FIRST / "disk.raw"
+    size = VmSize(disk_bytes=4 << 30)
     with start_node(
-        runner, disk, SEED, FOLDER, accel=accel, size=VmSize(), services=services
-    ) as started:
+        runner, disk, SEED, FOLDER,
+        accel=accel, size=size, services=services, write_log=recording.log,
+    ) as started:  # fmt: skip
+        recording.mark("install")
         started.machine.wait_for("login:", BOOT_S)
         wait_settled(started)
         yield started
@@ -75,69 +115,52 @@ def up(
             print(keep_evidence(started.machine, started.ssh, logs))
 
 
-def say(node: VmNode, command: str) -> str:
-    """Return what a command prints that must succeed."""
-    done = node.ssh.run(command, COMMAND_S)
-    assert done.rc == 0, f"{command}: {done.rc}\n{done.stdout}\n{done.stderr}"
-    return done.stdout.strip()
+def knows_form(versions: Versions, newest: int) -> None:
+    """Let the versions that are built from now on have a newer form of the state."""
+    text = (ROOT / TABLE).read_text() + FORM.replace("NEWEST", f"{newest}")
+    versions.place.write(TABLE, text)
 
 
-def refused(node: VmNode, command: str) -> str:
-    """Return what a command says that must end with 1."""
-    done = node.ssh.run(command, COMMAND_S)
-    assert done.rc == 1, f"{command}: {done.rc}\n{done.stdout}\n{done.stderr}"
-    return done.stderr
-
-
-def status(node: VmNode) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads(say(node, "sudo imgnode update status --json"))
-    return told
-
-
-def slots(node: VmNode) -> dict[str, int | None]:
-    """Return the tries that are left for each version with a boot entry; None for good ones."""
-    found = status(node)["slots"]
-    return {one["label"].rpartition("_")[2]: one["tries"] for one in found if one["entry"]}
-
-
-def reboots_into(node: VmNode, command: str, version: str, limit_s: float = TRIES_S) -> None:
-    """Run a command that reboots; wait until the node has settled on a version, with it good."""
-    since = node.machine.serial.position()
-    done = node.ssh.run(f"sudo {command}", COMMAND_S)
-    assert done.rc != 1, done.stderr  # 255 when the reboot cuts the line
-    boot = since
-    while True:
-        boot = node.machine.wait_for("login:", limit_s, since=boot).end
-        wait_settled(node)
-        told = node.ssh.run("sudo imgnode update status --json", COMMAND_S)
-        if told.rc == 0 and json.loads(told.stdout)["running"] == version:
-            break
-    assert slots(node)[version] is None
+def form(node: VmNode) -> tuple[str, str]:
+    """Return the number of the state's form, and what a migration has written."""
+    kept = say(node, "sudo ls -A /var/lib/imgnode")
+    assert ".schema" not in kept.split()
+    number, made = "/var/lib/imgnode/schema", "/var/lib/imgnode/gate/form"
+    return say(node, f"cat {number}"), say(node, f"sudo cat {made} || true")
 
 
 def test_a_new_version_comes_by_patches_and_is_kept(
-    up: VmNode, versions: Versions, releases: Releases
+    up: VmNode, versions: Versions, releases: Releases, recording: Recording
 ) -> None:
     assert slots(up) == {FIRST: None}
     assert "is what channel stable has" in say(up, "sudo imgnode update check")
     versions.release(SECOND)
     before = len(releases.requests)
     assert f"{SECOND} is available" in say(up, "sudo imgnode update check")
-    reboots_into(up, "imgnode update apply --reboot", SECOND)
+    recording.mark("stage")
+    say(up, "sudo imgnode update stage")
+    recording.mark("write")
+    say(up, "sudo imgnode update apply")
+    recording.mark("boot")
+    reboots_into(up, "systemctl reboot", SECOND)
+    recording.mark("end")
     moved = {name: sent for name, _, _, sent in releases.asked_since(before)}
     full = versions.repository / "imgbuild-bare" / SECOND
-    whole = sum((full / name).stat().st_size for name in ("root.erofs.zst", "uki.efi"))
+    whole = sum((full / name).stat().st_size for name in ("root.erofs.zst", "uki.efi.zst"))
     assert f"root.from-{FIRST}.zstpatch" in moved
     assert "root.erofs.zst" not in moved
     assert sum(moved.values()) < whole / 20
     assert say(up, "cat /etc/motd") == "the second version"
     assert slots(up) == {FIRST: None, SECOND: None}
     assert status(up)["updated"] is not None
+    assert form(up) == ("2", "2")
 
 
 def test_back_by_hand(up: VmNode) -> None:
     reboots_into(up, "imgnode update rollback --reboot", FIRST)
     assert slots(up) == {FIRST: None, SECOND: 0}
+    assert form(up) == ("2", "2")
+    assert "state    NEWER: of form 2, this version knows 1" in say(up, "imgnode status")
     assert "rolled back by hand" in refused(up, "sudo imgnode update apply")
 
 
@@ -172,18 +195,57 @@ def test_an_old_channel_file_is_not_believed(up: VmNode, versions: Versions) -> 
 
 
 @pytest.mark.long
+def test_one_attack_after_another_and_the_fallback_still_boots(
+    up: VmNode, versions: Versions, releases: Releases
+) -> None:
+    """The whole table is tests/unit/test_update_attacks.py; here the slots are real ones."""
+    versions.release(SECOND)
+    reboots_into(up, "imgnode update apply --retry --reboot", SECOND)
+    versions.place.write("overlays/base/etc/motd", "the attacked version\n")
+    versions.build(ATTACKED)
+    versions.release(ATTACKED)
+    files = {
+        str(path.relative_to(versions.repository)): path.read_bytes()
+        for path in versions.repository.rglob("*")
+        if path.is_file() and path.stat().st_size < LARGE
+    }
+    signs = up.ssh.run(f"sudo sha256sum {SLOT_A}", COMMAND_S).stdout
+    assert len(signs.splitlines()) == 2
+    before = slots(up)
+    releases.down()
+    for name, lie, kind in ATTACKS:
+        path = next(one for one in files if one.endswith((f"{ATTACKED}/{name}", f"bare/{name}")))
+        with hostile.serving(dict(files), releases.port) as site:
+            if lie is None:
+                data = bytearray(files[path])
+                data[len(data) // 2] ^= 1
+                site.files[path] = bytes(data)
+            else:
+                site.lies[name] = lie
+            assert f"update: {kind}: " in refused(up, "sudo imgnode update apply"), (name, lie)
+        assert slots(up) == before
+    releases.up()
+    assert up.ssh.run(f"sudo sha256sum {SLOT_A}", COMMAND_S).stdout == signs
+    assert status(up)["staged"] is None
+    reboots_into(up, "imgnode update rollback --reboot", FIRST)
+
+
+@pytest.mark.long
 def test_a_version_with_a_broken_unit_goes_back_without_a_hand(
     up: VmNode, versions: Versions
 ) -> None:
     place = versions.place
     unit = place.write("overlays/base/usr/lib/systemd/system/broken.service", BROKEN_UNIT)
     preset = place.write("units/system-preset/00-broken.preset", "enable broken.service\n")
+    knows_form(versions, 3)
+    before = form(up)
     versions.build(BROKEN)
     unit.unlink()
     preset.unlink()
     versions.release(BROKEN)
     reboots_into(up, "imgnode update apply --reboot", FIRST)
     assert slots(up) == {FIRST: None, BROKEN: 0}
+    assert form(up) == before
     assert BROKEN in status(up)["failed"]
     assert "failed-here" in refused(up, "sudo imgnode update apply")
 
@@ -206,21 +268,19 @@ def test_a_version_whose_kernel_panics_goes_back_without_a_hand(
     assert PANIC in status(up)["failed"]
 
 
-@pytest.mark.long
-def test_a_power_cut_while_the_slot_is_written_and_the_next_update(
-    up: VmNode, versions: Versions
+def test_a_power_cut_at_any_point_of_that_update(
+    runner: Runner, up: VmNode, versions: Versions, recording: Recording
 ) -> None:
-    versions.place.write("overlays/base/etc/motd", "the fifth version\n")
-    versions.build(FIFTH)
-    versions.release(FIFTH)
-    say(up, "sudo imgnode update stage")
-    say(up, "sudo systemctl start --no-block imgnode-update.service")
-    say(up, "until pgrep -x systemd-import >/dev/null; do sleep 0.2; done")
-    up.machine.power_cut()
-    since = up.machine.start()
-    up.machine.wait_for("login:", BOOT_S, since=since)
-    wait_settled(up)
-    assert status(up)["running"] == FIRST
-    assert slots(up) == {FIRST: None}
-    reboots_into(up, "imgnode update apply --reboot", FIFTH)
-    assert say(up, "cat /etc/motd") == "the fifth version"
+    """A few points of the matrix: tests/vm/test_powercut.py has them all. Ends the node."""
+    up.machine.poweroff(BOOT_S)
+    images = versions.place.top / "images"
+    known = [release_of(images / one) for one in (FIRST, SECOND)]
+    matrix = Matrix(runner, recording, known, {}, versions.place.top / "judged")
+    began = time.monotonic()
+    rows = matrix.judge(matrix.cuts(CUTS, seed=1))
+    print("\n".join(table(rows, began)))
+    assert [row for row in rows if row.verdict.losses] == []
+    torn = [row for row in rows if row.cut.phase == "write" and row.cut.fate == "torn"]
+    ((row, disk),) = matrix.disks(torn[-1:])
+    assert row.verdict.boots == FIRST
+    boot_and_update(runner, up, disk, FIRST, SECOND)

@@ -18,6 +18,7 @@ class Versions:
 
     place: Place
     cache: Path
+    profile: str = "bare"
 
     @property
     def repository(self) -> Path:
@@ -32,7 +33,7 @@ class Versions:
     def build(self, version: str) -> Path:
         """Build the project as it stands now under a version; return the output folder."""
         out = self.place.top / "images" / version
-        words = ["build", "--profile", "bare", "--version", version, "--out", str(out)]
+        words = ["build", "--profile", self.profile, "--version", version, "--out", str(out)]
         self.place.run(*words, env={"IMGBUILD_CACHE": str(self.cache)}).done()
         return out
 
@@ -45,7 +46,7 @@ class Versions:
         ).done()
 
 
-def make_versions(checkout: Path, top: Path, cache: Path) -> Versions:
+def make_versions(checkout: Path, top: Path, cache: Path, profile: str = "bare") -> Versions:
     """Return a project of its own with a new release key in its site."""
     place = Place(top)
     copy_project(checkout, place.project, link=False)
@@ -56,4 +57,4 @@ def make_versions(checkout: Path, top: Path, cache: Path) -> Versions:
     more = f"releases: http://{SERVER}\nrelease_keys: [{{keyring: release.gpg}}]\n"
     more += "updates: {apply: write}\n"
     site.write_text(site.read_text() + more)
-    return Versions(place, cache)
+    return Versions(place, cache, profile)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from imgnode.fault import TIMEOUT, Fault
-from imgnode.gate import systemd
+from imgnode.gate import quarantine, systemd
 from imgnode.gate.attribution import SERVE, Proof, of_fallback, of_serving
 from imgnode.gate.finding import EXTERNAL, IMAGE, OK, Finding, Look, Waiting
 from imgnode.layers.versions import running_stem
@@ -76,6 +76,9 @@ class ServeCheck:
         """Look once: a token may take two minutes."""
         unit, told = self.unit(), report.read(self.root)
         at_rest = _at_rest(unit, told)
+        why = quarantine.read(self.root)
+        if at_rest is not None and why is not None:
+            return Look((Finding(SERVE, OK, f"nothing is served, in quarantine: {why}"),))
         if at_rest is not None:
             return Look((at_rest,))
         if told is None or told["state"] in (report.SKIPPED, report.STOPPED):

@@ -1,0 +1,1 @@
+"""Measures what an update costs a node: bytes, seconds, processor time and memory."""

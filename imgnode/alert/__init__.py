@@ -1,0 +1,1 @@
+"""Tells people that a node needs them: webhook, mail, console and login."""

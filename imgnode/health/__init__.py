@@ -1,0 +1,1 @@
+"""What goes on while the node works: checks that repeat, and what each finds."""

@@ -1,0 +1,1 @@
+"""Maintenance: a person works on the node, and what is tidied by itself."""

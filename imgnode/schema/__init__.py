@@ -1,0 +1,1 @@
+"""The form of what the node keeps on /var: its number, and the way from one form to the next."""

@@ -1,0 +1,1 @@
+"""Collects what somebody elsewhere needs to understand this node, without its secrets."""
