@@ -134,6 +134,9 @@ def firmware_arguments(code: Path, variables: Path) -> list[str]:
 def _disk_arguments(disk: Path, write_log: Path | None) -> list[str]:
     device = ["-device", "virtio-blk-pci,drive=disk0,bootindex=0"]
     if write_log:
+        # blklogwrites adds its own buffers to a request; one that QEMU has merged from several
+        # then has more than preadv(2) takes (IOV_MAX), and the guest would see an I/O error.
+        device[-1] += ",request-merging=off"
         return ["-blockdev", json.dumps(_logged(disk, write_log)), *device]
     # cache=unsafe still keeps every finished write when QEMU is killed: it is in the
     # host's page cache. Only a crash of the host could lose it.

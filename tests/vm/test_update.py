@@ -281,6 +281,7 @@ def test_a_power_cut_at_any_point_of_that_update(
     print("\n".join(table(rows, began)))
     assert [row for row in rows if row.verdict.losses] == []
     torn = [row for row in rows if row.cut.phase == "write" and row.cut.fate == "torn"]
-    ((row, disk),) = matrix.disks(torn[-1:])
-    assert row.verdict.boots == FIRST
-    boot_and_update(runner, up, disk, FIRST, SECOND)
+    assert torn
+    for row, disk in matrix.disks(torn[-1:]):
+        assert row.verdict.boots == FIRST
+        boot_and_update(runner, up, disk, FIRST, SECOND)
