@@ -19,6 +19,7 @@ from builder.vm.qmp import qmp
 from builder.vm.serial import LogMatch, SerialLog, indent
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
 
     from builder.core.process import Runner
@@ -116,11 +117,15 @@ class Machine:
         except OSError as error:
             raise VmError(f"the serial console takes no input: {error}") from error
 
-    def qmp(self, command: str) -> object:
+    def qmp(self, command: str, arguments: Mapping[str, object] | None = None) -> object:
         """Send one QMP command and return its answer. Raises VmError."""
         if not self.running():
             raise VmExited(f"{command}: QEMU is not running\n{indent(self.qemu_output())}")
-        return qmp(self.paths.qmp_socket, command)
+        return qmp(self.paths.qmp_socket, command, arguments)
+
+    def set_cable(self, *, plugged: bool) -> None:
+        """Pull the network cable, or plug it in again. Raises VmError."""
+        self.qmp("set_link", {"name": "net0", "up": plugged})
 
     def poweroff(self, timeout_s: float) -> None:
         """Press the power button (ACPI) and wait for the end. Raises VmTimeout."""
