@@ -1,0 +1,103 @@
+"""Faults of GPUs on a node that has none: NVIDIA's library is the fake one of the unit tests."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builder.vm.session import VmNode, VmSize
+from tests.build import gpuos
+from tests.unit import gpu_node
+from tests.vm.conftest import BOOT_S, wait_settled
+from tests.vm.test_serving import sudo
+
+pytestmark = [pytest.mark.vm, pytest.mark.long, pytest.mark.timeout(2400)]
+
+NODE_PROFILE = gpuos.NAME
+NODE_SIZE = VmSize(disk_bytes=96 << 30)  # sparse: the profile's var has at least 64 GiB
+FAKE = "/run/fake"
+ENVIRONMENT = f"LD_LIBRARY_PATH={FAKE} NVML_FAKE={FAKE}/scenario"
+DROP_IN = f"[Service]\\nEnvironment={ENVIRONMENT}\\n"
+UNITS = ("imgnode-health", "imgnode-exporter")
+SLOW_S = 600.0
+
+
+def put(node: VmNode, path: str, data: bytes) -> None:
+    text = base64.b64encode(data).decode()
+    sudo(
+        node, f"mkdir -p {Path(path).parent}; echo {text} | base64 -d | sudo tee {path} >/dev/null"
+    )
+
+
+def health(node: VmNode) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads(sudo(node, "cat /run/imgnode/health.json"))
+    return told
+
+
+def keys(node: VmNode, check: str = "gpu") -> set[str]:
+    return {one["key"] for one in health(node)["checks"][check]["findings"]}
+
+
+def wait_for(what: Callable[[], bool], text: str) -> float:
+    began = time.monotonic()
+    while not what():
+        assert time.monotonic() - began < SLOW_S, text
+        time.sleep(3)
+    return time.monotonic() - began
+
+
+@pytest.fixture(scope="module")
+def fitted(up: VmNode, tmp_path_factory: pytest.TempPathFactory) -> VmNode:
+    """Give the node the driver's library, which says that there are eight GPUs."""
+    library = gpu_node.build(tmp_path_factory.mktemp("nvml")) / "libnvidia-ml.so.1"
+    put(up, f"{FAKE}/libnvidia-ml.so.1", library.read_bytes())
+    put(up, f"{FAKE}/scenario", (gpu_node.FIXTURES / "a100.txt").read_bytes())
+    for unit in UNITS:
+        folder = f"/run/systemd/system/{unit}.service.d"
+        sudo(up, f"mkdir -p {folder}; printf '{DROP_IN}' | sudo tee {folder}/fake.conf")
+    sudo(up, "systemctl daemon-reload")
+    sudo(up, f"systemctl restart {' '.join(UNITS)}")
+    return up
+
+
+def test_eight_gpus_are_seen(fitted: VmNode) -> None:
+    told = json.loads(
+        fitted.ssh.run(f"sudo env {ENVIRONMENT} imgnode gpu check --json", 300).stdout
+    )
+    assert told["found"] == 8, told
+    wait_for(lambda: "count" not in keys(fitted), "still none")
+
+
+def test_a_driver_that_hangs_is_found_and_nothing_waits_for_it(fitted: VmNode) -> None:
+    """Each look of the health loop is a child: it is left behind, and all else goes on."""
+    sudo(fitted, f"sh -c 'echo hang.nvmlDeviceGetTemperature 300 >> {FAKE}/scenario'")
+    seconds = wait_for(lambda: "hang" in keys(fitted), f"not found: {health(fitted)}")
+    print(f"NVML hangs: found after {seconds:.0f} s")
+    assert "ImgnodeGpuHang" in sudo(fitted, "imgnode alert status")
+    assert int(sudo(fitted, "date +%s")) - health(fitted)["when"] < 120
+    print(sudo(fitted, "imgnode recover status"))
+
+
+def test_it_is_over_when_the_driver_answers(fitted: VmNode) -> None:
+    sudo(fitted, f"sh -c 'echo hang.nvmlDeviceGetTemperature 0 >> {FAKE}/scenario'")
+    wait_for(lambda: "hang" not in keys(fitted), "still hangs")
+
+
+def test_a_reset_that_an_xid_asks_for_is_told(fitted: VmNode) -> None:
+    line = "NVRM: Xid (PCI:0000:05:00): 48, pid=7, name=VLLM, DBE (double bit error)"
+    sudo(fitted, f"sh -c 'echo \"{line}\" > /dev/kmsg'")
+    wait_for(lambda: "48" in keys(fitted, "xid"), "not seen")
+    assert "ImgnodeXid48" in sudo(fitted, "imgnode alert status")
+
+
+def test_after_a_reboot_nothing_of_it_is_left(fitted: VmNode) -> None:
+    since = fitted.machine.reboot(BOOT_S)
+    fitted.machine.wait_for("login:", BOOT_S, since=since)
+    wait_settled(fitted)
+    assert "hang" not in keys(fitted)
