@@ -20,7 +20,7 @@ from imgnode.seed import LIMITS, NOT_READ, USER
 
 _LABEL = "CIDATA"
 _MOUNT = Path("run/imgnode/seed-mount")
-_COMMAND_S = 20
+_COMMAND_S = 60  # more would use up the time of imgnode-seed.service
 _SETTLE_S = 10
 _HINT = "imgbuild seed new writes an example"
 

@@ -102,7 +102,7 @@ def outside(host: Host) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def reference(image: Image) -> str:
-    """Give the name of the version's own container image, whose entry point is Python."""
+    """Give the name of the version's own container image, which has a Python."""
     container = image.manifest.payload.container
     assert container is not None
     return f"{container.repository}:{container.tag}"
@@ -114,7 +114,7 @@ def box(host: Host, reference: str) -> str:
     host.check_output(
         "docker run -d --name box --cap-drop=ALL --read-only --security-opt no-new-privileges"
         " --security-opt apparmor=imgnode-vllm --user=970 -p 8000:8000 -p 9999:9999"
-        " %s -c %s 8000 9999",
+        " --entrypoint=python3 %s -c %s 8000 9999",
         reference,
         SERVER,
     )
@@ -140,7 +140,7 @@ def test_a_container_keeps_to_its_profile(host: Host, box: str, reference: str) 
     )
     run = (
         "docker run --rm --user=0 --workdir=/ --cap-add=NET_RAW --security-opt apparmor=%s"
-        f" {reference} -c %s"
+        f" --entrypoint=python3 {reference} -c %s"
     )
     packet = "import socket; socket.socket(socket.AF_PACKET, socket.SOCK_RAW)"
     refused = host.run(run, "imgnode-vllm", packet)
@@ -210,7 +210,7 @@ def path(sysctl: str) -> str:
 
 
 def test_the_kernel_keeps_to_the_overlay(host: Host) -> None:
-    text = (ROOT / "overlays/security/usr/lib/sysctl.d/60-imgnode.conf").read_text()
+    text = (ROOT / "overlays/security/usr/lib/sysctl.d/99-zz-imgnode.conf").read_text()
     lines = [line.lstrip("-") for line in text.splitlines() if " = " in line]
     for name, wanted in (line.split(" = ") for line in lines):
         assert host.check_output("cat %s", path(name)).strip() == wanted, name
