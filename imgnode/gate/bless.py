@@ -8,17 +8,21 @@ more. Here the entry is copied, and the counted one goes when the copy is on the
 from __future__ import annotations
 
 import errno
+import mmap
 import os
+import re
 import shutil
 from pathlib import Path
 
 from imgnode.bootentries import ENTRIES, entries
 from imgnode.files import flush_folder
+from imgnode.identity import read_identity
 from imgnode.layers.versions import running_stem
 
 _SECTOR = 512  # a disk writes one whole or not at all
 _PROGRAM = b"MZ"
 _CHUNK = 1 << 20
+_SHORT = re.compile(r"[^.]{1,6}~\d+\.efi", re.IGNORECASE)  # a FAT's own name for a long one
 
 
 def bless(root: Path = Path("/")) -> bool:
@@ -28,6 +32,7 @@ def bless(root: Path = Path("/")) -> bool:
     """
     stem = running_stem(root)
     counted = [one.path for one in entries(root) if one.stem == stem and one.left is not None]
+    counted += _nameless(root)
     if not counted:
         return False
     good = root / ENTRIES / f"{stem}.efi"
@@ -37,6 +42,25 @@ def bless(root: Path = Path("/")) -> bool:
         path.unlink(missing_ok=True)
     flush_folder(good.parent)
     return True
+
+
+def _nameless(root: Path) -> list[Path]:
+    """Return entries of the running version that have only their short names left.
+
+    The firmware renames an entry when it counts a try, and a power cut may fall between the
+    deletion of the long name's parts and the new name. The boot loader starts such a file.
+    """
+    found = []
+    for path in (root / ENTRIES).iterdir():
+        if _SHORT.fullmatch(path.name) and _is_whole(path):
+            running = f"roothash={read_identity(root).root_hash}".encode()
+            with (
+                path.open("rb") as stream,
+                mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ) as uki,
+            ):
+                if uki.find(running) >= 0:
+                    found.append(path)
+    return found
 
 
 def _replace(source: Path, target: Path) -> None:

@@ -131,10 +131,11 @@ class Judge:
         """Return what keeps the node, once up, from taking the next version.
 
         At its boot the ESP was checked (fsck.vfat(8)); entries of the version that runs are made
-        one (imgnode/gate/bless.py), and all others go (imgnode/update/write.py).
+        one, also one that has only its short name left (imgnode/gate/bless.py), and all others go
+        (imgnode/update/write.py).
         """
         mine = [one for one in esp.files if one.version == boots]
-        if not any(one.stem.endswith(f"_{boots}") for one in mine):
+        if not any(one.stem.endswith(f"_{boots}") or "~" in one.stem for one in mine):
             return [f"no entry of {boots} is left under its name once the ESP was checked"]
         room = esp.free + sum(one.bytes for one in esp.files if one is not mine[0])
         if room < mine[0].bytes * _ROOM:

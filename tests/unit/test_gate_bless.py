@@ -105,6 +105,22 @@ def test_of_two_counted_entries_the_whole_one_is_kept(root: Path) -> None:
     assert files(root) == {f"{STEM}.efi": UKI}
 
 
+def test_an_entry_that_lost_its_long_name_gets_it_again(root: Path) -> None:
+    """Only that of the running version; nobody knows what another one is."""
+    cmdline = root / "proc/cmdline"
+    cmdline.parent.mkdir()
+    cmdline.write_text(f"console=ttyS0 roothash={'ab' * 32}\n")
+    mine, other = (UKI + f"roothash={pair * 32} ro\0".encode() for pair in ("ab", "cd"))
+    put(root, "IMGBUI~1.EFI", mine)
+    put(root, "IMGBUI~2.EFI", other)
+    put(root, "IMGBUI~3.EFI", b"")
+    assert bless(root)
+    assert files(root) == {f"{STEM}.efi": mine}
+    names = {path.name for path in (root / "boot/EFI/Linux").iterdir()}
+    assert names == {f"{STEM}.efi", "imgbuild-x_1.efi", "IMGBUI~2.EFI", "IMGBUI~3.EFI"}
+    assert not bless(root)
+
+
 def test_an_esp_that_is_too_small_for_a_copy(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(root, f"{STEM}+2-1.efi")
 
