@@ -81,14 +81,16 @@ def test_a_server_that_stands_still_is_started_anew(
 
 
 def test_too_much_work_restarts_nothing(up: VmNode) -> None:
-    before = sudo(up, 'docker inspect -f "{{.Id}}" vllm')
+    before = container(up)
     since = int(script(up, f"for one in {CACHE}/*/; do touch ${{one}}busy; done; date +%s"))
-    time.sleep(SATURATED_S)
-    assert sudo(up, 'docker inspect -f "{{.Id}}" vllm') == before
-    assert history(up, since) == []
-    health = json.loads(sudo(up, "cat /run/imgnode/health.json"))
-    assert health["checks"]["serve"]["class"] == "saturated"
-    script(up, f"rm {CACHE}/*/busy")
+    try:
+        time.sleep(SATURATED_S)
+        assert container(up) == before
+        assert history(up, since) == []
+        health = json.loads(sudo(up, "cat /run/imgnode/health.json"))
+        assert health["checks"]["serve"]["class"] == "saturated"
+    finally:
+        script(up, f"rm {CACHE}/*/busy")
 
 
 def test_a_container_that_is_killed_is_systemds_matter(up: VmNode) -> None:
