@@ -93,18 +93,21 @@ def test_too_much_work_restarts_nothing(up: VmNode) -> None:
         script(up, f"rm {CACHE}/*/busy")
 
 
-def test_a_container_that_is_killed_is_systemds_matter(up: VmNode) -> None:
-    before = sudo(up, 'docker inspect -f "{{.Id}}" vllm')
-    since = int(script(up, "date +%s; docker kill vllm >/dev/null"))
-    wait_for(lambda: serves(up) and container(up) != before, "not served again")
-    assert steps(up, since) == []
-
-
-def test_a_docker_that_is_killed_is_systemds_matter(up: VmNode) -> None:
+def test_a_container_that_is_killed_is_systemds_matter(up: VmNode, record_property: Record) -> None:
     before = container(up)
-    since = int(script(up, "date +%s; systemctl kill -s KILL docker.service"))
+    fault = Fault(up, "docker kill vllm", record_property)
+    wait_for(lambda: serves(up) and container(up) != before, "not served again")
+    fault.note("mended", time.monotonic() - fault.host)
+    assert steps(up, fault.since) == []
+
+
+def test_a_docker_that_is_killed_is_systemds_matter(up: VmNode, record_property: Record) -> None:
+    """On a slow machine three starts of the server may fail meanwhile; then recovery helps."""
+    before = container(up)
+    fault = Fault(up, "systemctl kill -s KILL docker.service", record_property)
     wait_for(lambda: container(up) not in ("", before) and serves(up), "not served again")
-    assert steps(up, since) == []
+    fault.note("mended", time.monotonic() - fault.host)
+    assert set(steps(up, fault.since)) <= {"restart-docker", "start-service"}
 
 
 def test_a_docker_that_hangs_is_killed(
