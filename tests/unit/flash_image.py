@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,7 +58,7 @@ class Phases:
     announced: dict[str, int] = field(default_factory=dict)
     told: dict[str, int] = field(default_factory=dict)
 
-    def begin(self, phase: str, total: int):  # type: ignore[no-untyped-def]  # noqa: ANN201
+    def begin(self, phase: str, total: int) -> Callable[[int], None]:
         self.announced[phase], self.told[phase] = total, 0
 
         def tell(count: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from builder.core.blockmap import BLOCK
 from builder.core.errors import UserError
 from builder.core.process import CommandError, Runner
 from builder.flash import write
-from builder.flash.ahead import ahead
+from builder.flash.ahead import Chunk, Take, ahead
 from builder.flash.job import flash, make_seed
 from builder.flash.source import find_source
 from builder.flash.target import PIECE, Target
@@ -189,19 +190,19 @@ def test_folders_that_are_refused(tmp_path: Path, keyring: str | None, told: str
 
 
 def test_reading_ahead_hands_errors_on_and_can_be_left() -> None:
-    def endless(take: write.Take):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    def endless(take: Take) -> Iterator[Chunk]:
         at = 0
         while True:
-            yield write.Chunk(at, take())
+            yield Chunk(at, take())
             at += PIECE
 
-    def broken(take: write.Take):  # type: ignore[no-untyped-def]  # noqa: ANN202
-        yield write.Chunk(0, take())
+    def broken(take: Take) -> Iterator[Chunk]:
+        yield Chunk(0, take())
         raise ValueError("broken")
 
     chunks = ahead(endless)
     assert [next(chunks).offset for _ in range(10)] == [n * PIECE for n in range(10)]
-    chunks.close()
+    del chunks  # ends the thread that reads
     with pytest.raises(ValueError, match="broken"):
         list(ahead(broken))
 
