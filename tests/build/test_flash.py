@@ -15,7 +15,7 @@ import pytest
 
 from tests.build.loops import loop, output
 from tests.build.press import Press, press, printed
-from tests.build.small_image import BLOCK
+from builder.core.blockmap import BLOCK
 
 __all__ = ["press", "printed"]
 
