@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import socket
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -37,17 +38,25 @@ def key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Key]:
 
 
 @pytest.fixture
-def machine(tmp_path: Path, key: Key, monkeypatch: pytest.MonkeyPatch) -> Machine:
+def place(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory: an installation flushes often."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else tmp_path) as made:
+        yield Path(made)
+
+
+@pytest.fixture
+def machine(place: Path, key: Key, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """A machine whose disk is empty, and whose installer trusts `key`."""
-    root = tmp_path / "root"
+    root = place / "root"
     loader = root / "usr/lib/imgnode/esp/EFI/BOOT"
     loader.mkdir(parents=True)
     (loader / "BOOTX64.EFI").write_text("loader")
     (root / KEYRING).write_bytes(key.public)
-    disk = tmp_path / "disk"
+    disk = place / "disk"
     with disk.open("wb") as stream:
         stream.truncate(SIZE)
-    server = Server(tmp_path, sign=key.sign, layers={LAYER: blocks("layer", 4)})
+    server = Server(place, sign=key.sign, layers={LAYER: blocks("layer", 4)})
     server.put(NEW, with_disk)
     made = Machine(root, disk, server)
     monkeypatch.setattr(process, "run", made.run)
@@ -261,14 +270,21 @@ def test_an_installer_without_a_boot_loader_does_not_begin(machine: Machine, sit
     assert not any(machine.disk.read_bytes())
 
 
-def test_progress_is_posted(machine: Machine, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process itself connect to the loopback interface."""
+
+    def look_up(host: str, port: int, *_: object, **__: object) -> list[tuple[object, ...]]:
+        assert host == "127.0.0.1"
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port))]
+
     monkeypatch.setattr(socket.socket, "connect", _connect)
-    monkeypatch.setattr(
-        socket,
-        "getaddrinfo",
-        lambda host, port, *_, **__: [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port))],
-    )
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
     monkeypatch.setattr("imgnode.install.report._EVERY_S", 0.0)
+
+
+@pytest.mark.usefixtures("loopback")
+def test_progress_is_posted(machine: Machine, site: Site) -> None:
     with listening(machine.posts) as address:
         reporter = machine.reporter(address)
         install(machine.order(site.address), reporter, machine.root)
@@ -284,14 +300,17 @@ def test_progress_is_posted(machine: Machine, site: Site, monkeypatch: pytest.Mo
     assert 0 < root["done"] == root["total"]
 
 
-def test_a_server_that_does_not_take_reports_is_no_trouble(
-    machine: Machine, site: Site, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("loopback")
+@pytest.mark.parametrize("up", [True, False])
+def test_a_server_that_takes_no_reports_is_no_trouble(
+    machine: Machine, site: Site, up: bool
 ) -> None:
-    monkeypatch.setattr(socket.socket, "connect", _connect)
     told: list[str] = []
     with listening(machine.posts, 500) as address:
-        pass
-    reporter = replace(machine.reporter(address), say=told.append)
-    install(machine.order(site.address), reporter, machine.root)
+        reporter = replace(machine.reporter(address), say=told.append)
+        if up:
+            install(machine.order(site.address), reporter, machine.root)
+    if not up:
+        install(machine.order(site.address), reporter, machine.root)
     assert installed(machine)
     assert any("cannot be reported" in line for line in told)
