@@ -14,7 +14,7 @@ import pytest
 
 from imgnode import process
 from imgnode.download import Patience
-from imgnode.install import run, vfat
+from imgnode.install import run, table, vfat
 from imgnode.install import var as var_
 from imgnode.install.run import install
 from imgnode.release.signature import KEYRING
@@ -87,8 +87,8 @@ def installed(machine: Machine) -> bool:
 def test_an_empty_disk_becomes_a_node(machine: Machine, site: Site) -> None:
     assert install(machine.order(site.address), machine.reporter(), machine.root) == NEW
     assert installed(machine)
-    table = json.loads(process.run(["sfdisk", "--json", str(machine.disk)], timeout_s=60).stdout)
-    rows = table["partitiontable"]["partitions"]
+    told = json.loads(process.run(["sfdisk", "--json", str(machine.disk)], timeout_s=60).stdout)
+    rows = told["partitiontable"]["partitions"]
     release = json.loads(machine.server.files[f"{IMAGE}/{NEW}/release.json"])
     uuids = "".join(row["uuid"].replace("-", "").lower() for row in rows[1:3])
     assert uuids == release["root_hash"]
@@ -147,7 +147,7 @@ def test_slots_too_small_are_told_and_the_old_version_stays(machine: Machine, si
     small = machine.layout
     roots = tuple(replace(one, bytes=4096) for one in small.roots)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run.table, "read_layout", lambda _: replace(small, roots=roots))
+        patch.setattr(table, "read_layout", lambda _: replace(small, roots=roots))
         with pytest.raises(Refused, match="its slot 4096") as caught:
             install(machine.order(site.address), machine.reporter(), machine.root)
     assert caught.value.kind == "too-large"
@@ -205,7 +205,7 @@ def test_another_key_writes_nothing(machine: Machine, site: Site, tmp_path: Path
 
 STEPS: list[tuple[object, str]] = [
     (run, "stream"),
-    (run.table, "name_slot"),
+    (table, "name_slot"),
     (var_, "bring_layers"),
     (vfat, "write_seed"),
     (vfat, "put_tree"),

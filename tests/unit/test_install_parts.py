@@ -10,7 +10,6 @@ import pytest
 
 from imgnode import process
 from imgnode.install import __main__ as entry
-from imgnode.install import disks
 from imgnode.install.disks import Disk, choose, list_disks
 from imgnode.install.order import Order, parse_order
 from imgnode.install.report import read_identity
@@ -108,7 +107,7 @@ def test_only_free_internal_disks_are_candidates(monkeypatch: pytest.MonkeyPatch
         row("parts", children=[row("p2", type="part")]),
     ]
     told = process.Finished(0, json.dumps({"blockdevices": rows}), "")
-    monkeypatch.setattr(disks.process, "run", lambda *_, **__: told)
+    monkeypatch.setattr(process, "run", lambda *_, **__: told)
     assert [one.path.name for one in list_disks()] == ["good", "parts"]
 
 
