@@ -20,6 +20,7 @@ _COMMANDS = {
     "cache": "builder.cli.cache",
     "diff": "builder.cli.diff",
     "doctor": "builder.cli.doctor",
+    "flash": "builder.cli.flash",
     "keys": "builder.cli.keys",
     "lock": "builder.cli.lock",
     "profiles": "builder.cli.profiles",

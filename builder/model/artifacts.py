@@ -68,6 +68,7 @@ class DiskImage(Closed):
 
     name: str
     bytes: int = Field(description="apparent size; a disk must have room for var besides")
+    least_bytes: int | None = Field(None, description="least size of a disk: with the least var")
     partitions: tuple[Partition, ...]
 
 

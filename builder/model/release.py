@@ -80,6 +80,7 @@ class FlashImage(Closed):
     bytes: Count
     sha256: Sha256
     unpacked_bytes: Count
+    bmap: FullFile | None = Field(None, description="block map of the unpacked image")
 
 
 class Release(Closed):
@@ -100,6 +101,7 @@ class Release(Closed):
     def files(self) -> dict[str, FullFile | Patch | FlashImage]:
         """Return every file that this names, by its name."""
         found: list[FullFile | Patch | FlashImage] = [self.disk] if self.disk else []
+        found += [self.disk.bmap] if self.disk and self.disk.bmap else []
         for part in self.parts:
             found += [part.full, *part.patches]
         return {file.name: file for file in found}

@@ -16,6 +16,7 @@ PARTS: tuple[PartName, ...] = (ROOT, TREE, UKI)
 FULL: Mapping[PartName, str] = {name: f"{name}.zst" for name in PARTS}
 PATCHED: tuple[PartName, ...] = (ROOT, UKI)  # the tree has another salt in each version
 DISK = "disk.raw.zst"
+MAP = "disk.raw.bmap"  # where bmaptool(1) looks for it
 Fact = tuple[str, str]  # a file's name, and what is wrong with it
 
 

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from builder.core.blockmap import ENDING, BlockMap, map_text, read_map
+from builder.core.blockscan import scan, wrong_range
 from builder.core.context import Context
 from builder.core.errors import UserError
 from builder.core.events import Note
@@ -29,6 +31,7 @@ from builder.release import zstd
 from builder.release.layout import (
     DISK,
     FULL,
+    MAP,
     PARTS,
     PATCHED,
     TREE,
@@ -250,10 +253,24 @@ def _part(
 def _disk(context: Context, image: Image, folder: Path) -> FlashImage:
     source, target = image.folder / image.manifest.disk.name, folder / DISK
     context.emit(Note("info", f"{source.name}: compressing"))
+    written = folder / MAP
+    written.write_text(map_text(_map(source)))
     zstd.compress(context.runner, source, target, zstd.QUICK)
     return FlashImage(
         name=target.name,
         bytes=target.stat().st_size,
         sha256=sha256_file(target),
         unpacked_bytes=source.stat().st_size,
+        bmap=FullFile(name=written.name, bytes=written.stat().st_size, sha256=sha256_file(written)),
     )
+
+
+def _map(disk: Path) -> BlockMap:
+    """Return the block map of a disk image. Raises UserError unless it is as it was built."""
+    written = disk.with_name(f"{disk.name}{ENDING}")
+    if not written.is_file():  # of an imgbuild that wrote none
+        return scan(disk)
+    found = read_map(written)
+    if found.image_bytes != disk.stat().st_size or wrong_range(disk, found):
+        raise UserError(f"{disk}: is not what {written.name} says", hint=_REBUILD)
+    return found
