@@ -20,6 +20,7 @@ _COMMANDS = {
     "cache": "builder.cli.cache",
     "diff": "builder.cli.diff",
     "doctor": "builder.cli.doctor",
+    "fleet": "builder.cli.fleet",
     "keys": "builder.cli.keys",
     "lock": "builder.cli.lock",
     "profiles": "builder.cli.profiles",

@@ -1,7 +1,7 @@
 """The real `imgnode` in a folder that plays a node; slots, boots and servers are played.
 
     standin.py ROOT imgnode WORDS…    the command, with its own code for status, locks, refusals
-    standin.py ROOT reboot | boot-id | systemctl WORDS…
+    standin.py ROOT reboot | boot-id | logger WORDS… | systemctl WORDS…
 
 `ROOT/sim.json` has what a test wants: `offer` (what the channel has), `bad` (versions that do not
 come up), `sick` (versions that come up and do not serve), `fault` (hung, full), `models` that load.
@@ -243,6 +243,9 @@ def main(root: Path, what: str, words: list[str]) -> None:
         reboot(root)
     elif what == "boot-id":
         print((root / "boot-id").read_text())
+    elif what == "logger":
+        with (root / "journal").open("a") as stream:
+            stream.write(f"{words[-1]}\n")
     elif what == "imgnode":
         cli.main(words)
 

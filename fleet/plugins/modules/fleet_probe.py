@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Asks the model on a node one question: is the answer right, and how fast does it come?"""
+"""Asks the model on a node one question, and looks how right and how fast the answer is."""
 
 from __future__ import annotations
 
