@@ -46,13 +46,14 @@ class Plays(Protocol):
 class Conductor:
     """`candidates` are all nodes of the job and their like, by what they serve now.
 
-    `say` hears a node (or nothing) and a line.
+    `say` hears a node (or nothing) and what came of it, `step` a node and what it does now.
     """
 
     store: Store
     engine: Plays
     candidates: Sequence[Candidate]
     say: Say
+    step: Say
     sleep: Callable[[float], None] = time.sleep
     serving: dict[str, set[str]] = field(init=False)
 
@@ -67,10 +68,10 @@ class Conductor:
         return job
 
     def _step(self, job: Job) -> Job:
-        for wish, state in ((ABORT, ABORTED), (PAUSE, PAUSED)):
+        for wish in (ABORT, PAUSE):
             if self.store.wished(wish):
                 self.store.forget(wish)
-                return job.at(state, "somebody wanted it so")  # type: ignore[arg-type]
+                return job.at(ABORTED if wish == ABORT else PAUSED, "somebody wanted it so")
         if job.wave == 0 and (proven := job.proven()):
             return self._soak(job, proven)
         wave = job.of([TAKEN]) or self._next(job)
@@ -94,7 +95,7 @@ class Conductor:
             self.store.save(job.put(results))
             self.say(name, f"{result.outcome}{': ' if result.text else ''}{result.text}")
 
-        listener = Listener(told, self.say)
+        listener = Listener(told, self.step)
         variables = {**job.variables, "fleet_job": f"{job.kind} {job.name}", "fleet_who": job.who}
         answers = self.engine.run(job.kind, names, variables, listener)
         for name, result in answers.results.items():
@@ -106,8 +107,7 @@ class Conductor:
     def _forget(self, names: Iterable[str]) -> None:
         """Count no more on nodes to serve."""
         gone = set(names)
-        for there in self.serving.values():
-            there -= gone
+        self.serving = {model: names - gone for model, names in self.serving.items()}
 
     def _judged(self, job: Job) -> Job:
         """Return the job after a wave: one wave further, or halted.

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field
 
 from builder.model.base import Closed
 
 Kind = Literal["rollout", "rollback", "update-model"]
-RUNNING, PAUSED, HALTED, ABORTED, DONE = "running", "paused", "halted", "aborted", "done"
 State = Literal["running", "paused", "halted", "aborted", "done"]
+RUNNING: Final = "running"
+PAUSED: Final = "paused"
+HALTED: Final = "halted"
+ABORTED: Final = "aborted"
+DONE: Final = "done"
 # What playbooks say of a node (fleet/plugins/filter/imgnode.py), and what is known without them.
 WAITING, TAKEN, HELD = "waiting", "taken", "held"
 UNREACHABLE, LOST = "unreachable", "lost"

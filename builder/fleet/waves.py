@@ -72,7 +72,8 @@ def all_waves(
     waiting: Sequence[Candidate], serving: Mapping[str, AbstractSet[str]], limits: Limits
 ) -> tuple[list[list[str]], list[str]]:
     """Return the waves as they come when nothing fails, and the nodes that are held back."""
-    total, waves, left = len(waiting), [], list(waiting)
+    total, left = len(waiting), list(waiting)
+    waves: list[list[str]] = []
     while left:
         wave = next_wave(len(waves), left, serving, limits, total)
         if not wave:

@@ -4,7 +4,8 @@
     standin.py ROOT reboot | boot-id | logger WORDS… | systemctl WORDS…
 
 `ROOT/sim.json` has what a test wants: `offer` (what the channel has), `bad` (versions that do not
-come up), `sick` (versions that come up and do not serve), `fault` (hung, full), `models` that load.
+come up), `sick` (versions that come up and do not serve), `fault` (hung, full), `models` that load,
+of those that are `known`.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from imgnode.serve import report as serving
 from imgnode.serve.choice import digest
 from imgnode.serve.facts import read_facts
 from imgnode.serve.plan import read_wish
-from imgnode.update import run, write
+from imgnode.update import run
 from imgnode.update.channel import Channel, judge
 from imgnode.update.refused import FETCH, SPACE, Refused
-from imgnode.update.stage import STAGE, Staged
+from imgnode.update.stage import STAGE, Staged, clear, staged
 from imgnode.update.state import Applied, load, save
 
 IMAGE = "imgbuild-sim"
@@ -157,6 +158,11 @@ def fetch_channel(facts: Any, name: str, wishes: Any, _: Path, root: Path) -> Ch
     return channel
 
 
+def fetch_offer(_facts: Any, channel: Any, _work: Path, _root: Path) -> Any:  # noqa: ANN401
+    """Play imgnode.update.offer.fetch_offer: what the channel names is offered."""
+    return channel
+
+
 def stage(channel: Any, _: Any, root: Path) -> Staged:  # noqa: ANN401
     """Play imgnode.update.stage.stage."""
     fault = facts_of(root)["fault"]
@@ -173,7 +179,7 @@ def stage(channel: Any, _: Any, root: Path) -> Staged:  # noqa: ANN401
 
 def install(facts: Any, say: Any, root: Path) -> str:  # noqa: ANN401
     """Play the writing of the other slot; what is remembered is real."""
-    done = run.staged(root)
+    done = staged(root)
     if done is None:
         raise Refused(FETCH, "nothing is staged")
     sim = facts_of(root)
@@ -184,7 +190,7 @@ def install(facts: Any, say: Any, root: Path) -> str:  # noqa: ANN401
     (root / ENTRIES / f"{IMAGE}_{done.version}+3-0.efi").touch()
     applied = Applied(done.version, facts.version, int(time.time()))
     save(_with(load(root), applied), root)
-    write.clear(root)
+    clear(root)
     say(f"{done.version}: written, and boots next")
     return done.version
 
@@ -196,8 +202,9 @@ def _with(state: Any, applied: Applied) -> Any:  # noqa: ANN401
 def make(root: Path, version: str, inference: Mapping[str, Any], **sim: Any) -> None:  # noqa: ANN401
     """Fill a folder: a node that runs `version` and serves."""
     model = inference["model"]
-    chosen = {"labels": [f"{IMAGE}_{version}", "_empty"], "offer": None, "bad": [], "sick": []}
-    put(root / "sim.json", {**chosen, "fault": None, "models": [model], **sim})
+    chosen: dict[str, Any] = {"labels": [f"{IMAGE}_{version}", "_empty"], "models": [model]}
+    chosen |= {"offer": None, "bad": [], "sick": [], "fault": None, "known": [model], **sim}
+    put(root / "sim.json", chosen)
     serve_facts = {
         "port": 1,
         "memory_percent": 90,
@@ -219,8 +226,9 @@ def make(root: Path, version: str, inference: Mapping[str, Any], **sim: Any) -> 
         "models": None,
     }
     put(root / "usr/lib/imgnode/image.json", image)
-    names = chosen["models"] if "models" in chosen else sim.get("known", [model])
-    bundles = [{"model": one, "revision": "main", "root_hash": "ab" * 32} for one in names]
+    bundles = [
+        {"model": one, "revision": "main", "root_hash": "ab" * 32} for one in chosen["known"]
+    ]
     payload = {"schema_version": 1, "container": None, "models": bundles, "files": []}
     put(root / "usr/lib/imgnode/payload.json", payload)
     put(root / f"run/imgnode/layers/{'ab' * 32}/config.json", {})
@@ -235,10 +243,9 @@ def make(root: Path, version: str, inference: Mapping[str, Any], **sim: Any) -> 
 def main(root: Path, what: str, words: list[str]) -> None:
     reroot(root)
     process._finish = played(root)
-    run.fetch_channel = fetch_channel
-    run.fetch_offer = lambda _facts, channel, _work, _root: channel
-    run.stage = stage
-    run.install = install
+    parts = {"fetch_channel": fetch_channel, "fetch_offer": fetch_offer, "stage": stage}
+    for name, part in {**parts, "install": install}.items():
+        setattr(run, name, part)
     if what == "reboot":
         reboot(root)
     elif what == "boot-id":

@@ -144,11 +144,11 @@ def _go(fleet: Fleet, job: Job, known: dict[str, survey.Condition], *, as_json: 
     if missing:  # they serve, too: a model's replicas are counted over all nodes
         known = {**known, **survey.survey(missing, fleet.engine, fleet.store)}
 
-    with screen(fleet.store.load, as_json=as_json) as say:
+    with screen(fleet.store.load, as_json=as_json) as (say, step):
 
         def conduct(one: Job) -> Job:
             there = start.candidates(one, nodes, known)
-            return Conductor(fleet.store, fleet.engine, there, say).go(one)
+            return Conductor(fleet.store, fleet.engine, there, say, step).go(one)
 
         job = conduct(job)
         done = [job]

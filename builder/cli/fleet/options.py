@@ -50,7 +50,12 @@ def waves(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def inner(
-        waves: str, by_rack: bool, min_replicas: int, max_failed: float, soak: float, **rest: Any
+        waves: str,
+        by_rack: bool,
+        min_replicas: int,
+        max_failed: float,
+        soak: float,
+        **rest: Any,  # noqa: ANN401 - the command's own
     ) -> Any:  # noqa: ANN401 - whatever the command returns
         shares = tuple(one.strip() for one in waves.split(",") if one.strip())
         if not shares:

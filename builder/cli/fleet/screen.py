@@ -19,16 +19,27 @@ _ROWS = 30
 
 
 @contextmanager
-def screen(current: Callable[[], Job | None], *, as_json: bool) -> Iterator[Say]:
-    """Give what hears a node (or nothing) and a line; `current` returns the job as it is on disk."""
+def screen(current: Callable[[], Job | None], *, as_json: bool) -> Iterator[tuple[Say, Say]]:
+    """Give what hears a node (or nothing) and a line, and what hears a node and its step.
+
+    `current` returns the job as it is on disk.
+    """
     if as_json:
-        yield lambda name, text: print(json.dumps({"node": name, "text": text}), flush=True)
+        yield _json, _nothing
     elif sys.stderr.isatty():
         view = _View(current)
         with Live(get_renderable=view.draw, console=Console(stderr=True), refresh_per_second=4):
-            yield view.take
+            yield view.take, view.take
     else:
-        yield _plain
+        yield _plain, _nothing
+
+
+def _nothing(_name: str, _text: str) -> None:
+    pass
+
+
+def _json(name: str, text: str) -> None:
+    print(json.dumps({"node": name, "text": text}), flush=True)
 
 
 def _plain(name: str, text: str) -> None:

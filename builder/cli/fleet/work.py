@@ -54,7 +54,7 @@ def restore(snapshot: str, everything: bool, source: str | None, **where: Any) -
 @click.option("--even-well", is_flag=True, help="run: on nodes that are well, too")
 @base.as_json
 def recover(order: str, even_well: bool, **where: Any) -> None:  # noqa: ANN401 - handed on
-    """What recovery does; or the first rung now, on nodes that are not well."""
+    """Tell what recovery does; or the first rung now, on nodes that are not well."""
     _play("recovery", {"fleet_recover": order, "fleet_take_sick": even_well}, **where)
 
 

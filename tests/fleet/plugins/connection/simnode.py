@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.connection.local import Connection as Local
@@ -22,7 +21,7 @@ options:
 """
 
 
-class Connection(Local):
+class Connection(Local):  # type: ignore[misc]
     """As `local`, but it can fail as a network does."""
 
     transport = "simnode"
@@ -40,7 +39,9 @@ class Connection(Local):
             until = float(down.read_text())
             if not until or time.time() < until:
                 raise AnsibleConnectionFailure(f"{root.name}: no route to host")
-        result: Any = super().exec_command(cmd, in_data=in_data, sudoable=sudoable)
+        result: tuple[int, bytes, bytes] = super().exec_command(
+            cmd, in_data=in_data, sudoable=sudoable
+        )
         return result
 
     def reset(self) -> None:
