@@ -13,9 +13,6 @@ _LINE = re.compile(r"[\x21-\x7e]+")
 # so the request goes to another one and none is lost; what runs there ends in peace.
 _HEAD = """\
 # Made by `imgbuild fleet proxy` from {source}; for HAProxy 2.6 or newer.
-global
-    maxconn 20000
-
 defaults
     mode http
     option http-server-close

@@ -31,7 +31,8 @@ _VARIABLES: dict[str, Any] = {
     "fleet_boot_id_command": f"{_STANDIN} boot-id",
     "fleet_poll_s": 1,
     "fleet_looks": 3,
-    "fleet_boot_s": 60,
+    "fleet_ask_s": 600,  # a busy machine is no node that hangs
+    "fleet_boot_s": 600,
     "profile": "cpu",
     "channel": "stable",
     "inference": {"model": MODEL},

@@ -53,7 +53,7 @@ def test_what_cannot_be_updated_is_told_and_counted(tmp_path: Path) -> None:
     fleet.image("n005", "20270101-cc")
     inventory = tmp_path / "inventory.yml"
     inventory.write_text(
-        inventory.read_text().replace('"fleet_looks"', '"fleet_work_s": 30, "fleet_looks"')
+        inventory.read_text().replace('"fleet_looks"', '"fleet_work_s": 240, "fleet_looks"')
     )
     code, said = fleet.call("rollout", NEW, *_FAST, "--max-failed", "100")
     assert code == 1
