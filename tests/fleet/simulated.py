@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 OLD, NEW = "20260101-aa", "20260202-bb"
 MODEL, OTHER, BROKEN = "org/one", "org/two", "org/broken"
 _STANDIN = f"{{{{ ansible_playbook_python }}}} {ROOT}/tests/fleet/standin.py {{{{ sim_root }}}}"
-_LIMIT_S = 900
+_LIMIT_S = 1100  # less than pytest's own
 _VARIABLES: dict[str, Any] = {
     "ansible_connection": "simnode",
     "ansible_become": False,
@@ -108,7 +108,11 @@ class Fleet:
     def call(self, *words: str) -> tuple[int, str]:
         """Run `imgbuild fleet WORDS…`; return its exit code, and all that it said."""
         process = self.start(*words)
-        out, err = process.communicate(timeout=_LIMIT_S)
+        try:
+            out, err = process.communicate(timeout=_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
         return process.returncode, out + err
 
     def playbook(self, name: str, **variables: Any) -> tuple[int, int, str]:  # noqa: ANN401
