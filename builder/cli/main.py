@@ -21,6 +21,7 @@ _COMMANDS = {
     "diff": "builder.cli.diff",
     "doctor": "builder.cli.doctor",
     "flash": "builder.cli.flash",
+    "fleet": "builder.cli.fleet",
     "keys": "builder.cli.keys",
     "lock": "builder.cli.lock",
     "profiles": "builder.cli.profiles",
