@@ -39,5 +39,7 @@ def looked_in(runner: Runner, image: Path, point: Path) -> Iterator[Path]:
 def prepare_to_look_in(runner: Runner) -> None:
     """Give this process private mounts; raises UserError, with a hint, when it is not root."""
     if not may_look_in():
-        raise UserError("looking into a root image needs a mount", hint="run as root")
+        raise UserError(
+            "looking into a root image needs a mount", hint="run as root, or diff with --quick"
+        )
     enter_private_mounts(runner)
