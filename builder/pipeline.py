@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from builder import __version__
 from builder.containers.payload import build_payload
 from builder.core.context import Context
 from builder.core.errors import UserError
@@ -131,7 +132,8 @@ def build_image(
         context, tools, spec, lock, identity, root, initrd, made.payload, driver, carried, keys
     )
     manifest = Manifest.model_validate_json((folder / MANIFEST).read_text())
-    said = provenance_json(manifest, lock, debian_archives(spec, lock), sources(context, spec))
+    archives, inputs = debian_archives(spec, lock), sources(context, spec)
+    said = provenance_json(manifest, lock, archives, inputs, __version__)
     layers = tuple(made.paths.values())
     return Built(out, manifest, _deliver(context, folder, layers, {PROVENANCE: said}, out))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from builder import __version__
 from builder.cli import options
 from builder.cli.looking import ROOT, folder_of
 from builder.cli.session import session
@@ -63,7 +64,7 @@ def _bill(context: Context, manifest: Manifest, folder: Path, lock_file: Path | 
         point.mkdir()
         with looked_in(context.runner, folder / ROOT, point) as tree:
             archives = debian_archives(spec, lock)
-            return gather(manifest, lock, archives, tree, context.cache.root)
+            return gather(manifest, lock, archives, tree, context.cache.root, __version__)
 
 
 def check_fits(manifest: Manifest, lock: Lock, path: Path) -> None:

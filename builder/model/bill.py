@@ -45,6 +45,7 @@ class Bill(Closed):
     image_id: str
     version: str
     epoch: int = Field(description="time of the documents, seconds since 1970")
+    tool: str = Field(description="version of imgbuild that wrote it")
     digest: str = Field(description="SHA-256 of the image's manifest: makes identifiers unique")
     components: tuple[Component, ...] = Field(description="sorted by key")
     texts: tuple[LicenceText, ...] = Field(description="sorted by ref")

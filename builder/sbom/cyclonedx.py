@@ -19,7 +19,6 @@ from cyclonedx.model.license import LicenseExpression
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
-from builder import __version__
 from builder.model.bill import Bill, Component, ComponentKind
 
 _IMAGE = "image"
@@ -46,7 +45,7 @@ def cyclonedx_json(bill: Bill, namespace: uuid.UUID) -> str:
         version=bill.version,
         bom_ref=_IMAGE,
     )
-    tool = CdxComponent(type=ComponentType.APPLICATION, name="imgbuild", version=__version__)
+    tool = CdxComponent(type=ComponentType.APPLICATION, name="imgbuild", version=bill.tool)
     tool.bom_ref.value = "imgbuild"
     bom = Bom(
         serial_number=uuid.uuid5(namespace, bill.digest),

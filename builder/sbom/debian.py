@@ -149,7 +149,7 @@ def licence_of(text: str | None, refs: dict[str, LicenceText]) -> str | None:
 
         names = {one.synopsis.strip() for one in _of_files(parsed) if one.synopsis.strip()}
         return all_of(debian_expression(name, unknown) for name in sorted(names))
-    except (NotMachineReadableError, ValueError):  # a file that says it is machine-readable, and is not
+    except (NotMachineReadableError, ValueError):  # it says it is machine-readable, and is not
         return None
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from packageurl import PackageURL
 
-from builder import __version__
 from builder.core.hashing import sha256_value
 from builder.model.artifacts import Manifest
 from builder.model.bill import Bill, Component
@@ -21,11 +20,14 @@ _LISTS = "usr/lib/sysimage/dpkg/info"
 _CONTAINER = "container"
 
 
-def gather(manifest: Manifest, lock: Lock, debian: frozenset[int], root: Path, cache: Path) -> Bill:
+def gather(
+    manifest: Manifest, lock: Lock, debian: frozenset[int], root: Path, cache: Path, tool: str
+) -> Bill:
     """Return everything that an image consists of; the same inputs give the same bill.
 
     `lock` is the one it was built from, `debian` are its archives that Debian signs, `root` is
-    the image's tree, `cache` the cache folder with packages and wheels.
+    the image's tree, `cache` the cache folder with packages and wheels,
+    `tool` the version of imgbuild.
     """
     container = _CONTAINER if manifest.payload.container else None
     packaged = deb_components(lock.packages, debian, root, cache, container)
@@ -37,13 +39,14 @@ def gather(manifest: Manifest, lock: Lock, debian: frozenset[int], root: Path, c
         *wheel_components(lock.wheels, cache, None),
         *_payload(manifest.payload),
         *module_components(root, _owners(root, keys)),
-        Component(key="own-imgnode", kind="own", name="imgnode", version=__version__, part_of=()),
+        Component(key="own-imgnode", kind="own", name="imgnode", version=tool, part_of=()),
     ]
     unique = {one.key: one for one in components}
     return Bill(
         image_id=manifest.image_id,
         version=manifest.version,
         epoch=manifest.epoch,
+        tool=tool,
         digest=sha256_value(manifest.model_dump(mode="json")),
         components=tuple(unique[key] for key in sorted(unique)),
         texts=tuple(packaged.texts[ref] for ref in sorted(packaged.texts)),

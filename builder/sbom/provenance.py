@@ -12,7 +12,6 @@ from typing import Any
 
 from packageurl import PackageURL
 
-from builder import __version__
 from builder.core.hashing import sha256_value
 from builder.model.artifacts import Manifest
 from builder.model.lock import Lock, LockedPackage, LockedWheel
@@ -26,12 +25,12 @@ _UNSUMMED = "disk.raw"  # mostly holes: its parts are subjects
 
 
 def provenance_json(
-    manifest: Manifest, lock: Lock, debian: frozenset[int], sources: Mapping[str, str]
+    manifest: Manifest, lock: Lock, debian: frozenset[int], sources: Mapping[str, str], tool: str
 ) -> str:
     """Return the statement about the image's files.
 
     `sources` are digests of what the image is built from besides packages: the project's own
-    rooms by name, `builder` among them.
+    rooms by name, `builder` among them; `tool` is the version of imgbuild.
     """
     statement = {
         "_type": _STATEMENT,
@@ -49,7 +48,7 @@ def provenance_json(
                 "resolvedDependencies": _dependencies(lock, debian, sources),
             },
             "runDetails": {
-                "builder": {"id": _BUILDER, "version": {"imgbuild": __version__}},
+                "builder": {"id": _BUILDER, "version": {"imgbuild": tool}},
                 "metadata": {"invocationId": f"urn:sha256:{_invocation(manifest)}"},
             },
         },

@@ -22,7 +22,6 @@ from spdx_tools.spdx.model.relationship import Relationship, RelationshipType
 from spdx_tools.spdx.model.spdx_no_assertion import SpdxNoAssertion
 from spdx_tools.spdx.writer.json.json_writer import write_document_to_stream
 
-from builder import __version__
 from builder.model.bill import Bill, Component, ComponentKind
 
 _LICENSING = get_spdx_licensing()
@@ -62,7 +61,7 @@ def spdx_document(bill: Bill, namespace: uuid.UUID) -> Document:
             name=name,
             # As the specification suggests (SPDX 2.3, 6.5): nothing has to be there.
             document_namespace=f"https://spdx.org/spdxdocs/{name}-{unique}",
-            creators=[Actor(ActorType.TOOL, f"imgbuild-{__version__}")],
+            creators=[Actor(ActorType.TOOL, f"imgbuild-{bill.tool}")],
             created=datetime.fromtimestamp(bill.epoch, UTC).replace(tzinfo=None),
         ),
         packages=[_image(bill), *(_package(one) for one in bill.components)],

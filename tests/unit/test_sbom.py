@@ -110,7 +110,7 @@ def root(tmp_path: Path) -> Path:
 @pytest.fixture
 def bill(root: Path) -> Bill:
     lock = locked()
-    return gather(image(lock), lock, frozenset({0}), root, root.parent / "cache")
+    return gather(image(lock), lock, frozenset({0}), root, root.parent / "cache", "0.1")
 
 
 def named(bill: Bill, name: str) -> Component:
@@ -132,7 +132,7 @@ def test_debian_packages(bill: Bill) -> None:
 
 def test_an_archive_of_somebody_else_has_no_debian_url(root: Path) -> None:
     lock = locked()
-    bill = gather(image(lock), lock, frozenset(), root, root.parent / "cache")
+    bill = gather(image(lock), lock, frozenset(), root, root.parent / "cache", "0.1")
     assert named(bill, "alpha").purl is None
 
 
@@ -181,8 +181,8 @@ def test_the_validators_see_faults(bill: Bill, tmp_path: Path) -> None:
 
 def test_provenance_names_every_input_and_every_file() -> None:
     lock = locked()
-    text = provenance_json(image(lock), lock, frozenset({0}), SOURCES)
-    assert text == provenance_json(image(lock), lock, frozenset({0}), SOURCES)
+    text = provenance_json(image(lock), lock, frozenset({0}), SOURCES, "0.1")
+    assert text == provenance_json(image(lock), lock, frozenset({0}), SOURCES, "0.1")
     said = json.loads(text)
     parsed = json_format.ParseDict(said, Statement([], "x", {}).pb)
     Statement.copy_from_pb(parsed).validate()
