@@ -99,10 +99,8 @@ def test_a_boot_in_words() -> None:
         ("loader", 3.9, pytest.approx(0.812)),
         ("userspace", pytest.approx(4.712), 62.5),
     ]
-    assert [(one.name, one.seconds) for one in units.spans] == [
-        ("large.service", pytest.approx(62.1)),
-        ("small.service", pytest.approx(0.812)),
-    ]
+    assert [one.name for one in units.spans] == ["large.service", "small.service"]
+    assert [one.seconds for one in units.spans] == pytest.approx([62.1, 0.812])
     with pytest.raises(UserError, match="no phases of a boot"):
         read_boot("nothing\n")
 
