@@ -27,6 +27,8 @@ _COMMANDS = {
     "profiles": "builder.cli.profiles",
     "promote": "builder.cli.promote",
     "release": "builder.cli.release",
+    "report": "builder.cli.report",
+    "sbom": "builder.cli.sbom",
     "seed": "builder.cli.seed",
     "show": "builder.cli.show",
     "sizes": "builder.cli.sizes",

@@ -17,7 +17,7 @@ from builder.core.errors import UserError
 from builder.core.events import Note
 from builder.core.files import copy_sparse, link_or_copy, remove_tree
 from builder.core.hashing import sha256_file
-from builder.model.artifacts import Manifest
+from builder.model.artifacts import DOCUMENTS, Manifest
 from builder.model.release import (
     FlashImage,
     FullFile,
@@ -196,7 +196,18 @@ def _files(
         verity=HashTree(salt=facts.salt.hex(), uuid=str(facts.uuid)),
         parts=tuple(parts),
         disk=_disk(context, image, folder) if wanted.disk else None,
+        documents=tuple(_documents(context, image, folder)),
     )
+
+
+def _documents(context: Context, image: Image, folder: Path) -> Iterator[FullFile]:
+    """Copy what tells of the image, as far as it was made."""
+    for name in DOCUMENTS:
+        if not (image.folder / name).is_file():
+            continue
+        target = folder / name
+        copy_sparse(context.runner, image.folder / name, target)
+        yield FullFile(name=name, bytes=target.stat().st_size, sha256=sha256_file(target))
 
 
 def predecessors(repository: Repository, manifest: Manifest, count: int) -> list[Release]:
