@@ -117,7 +117,8 @@ class Fleet:
 
     def playbook(self, name: str, **variables: Any) -> tuple[int, int, str]:  # noqa: ANN401
         """Run a playbook as people do; return exit code, changes, and all that it said."""
-        argv = [Path(sys.executable).parent / "ansible-playbook", "-i", self.top / "inventory.yml"]
+        program = str(Path(sys.executable).parent / "ansible-playbook")
+        argv = [program, "-i", str(self.top / "inventory.yml")]
         argv += [f"playbooks/{name}.yml", "-e", json.dumps(variables)]
         home = {"ANSIBLE_HOME": str(self.top / "ansible")}
         done = subprocess.run(

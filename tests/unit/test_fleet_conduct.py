@@ -7,6 +7,7 @@ import pytest
 
 from builder.core.errors import UserError
 from builder.fleet import start
+from builder.fleet.job import Job, Result
 from builder.fleet.store import ABORT, PAUSE, Store
 from builder.fleet.survey import Condition
 from tests.unit.fleet_parts import Killed, Plays, candidates, conductor, job
@@ -147,10 +148,10 @@ def test_taking_back_leaves_alone_what_was_not_touched() -> None:
     assert back.wave == 1
 
 
-def conductor_outcomes(outcomes: dict[str, str]) -> start.Job:
+def conductor_outcomes(outcomes: dict[str, str]) -> Job:
     made = job(0)
     waves = {name: None if one == "waiting" else 0 for name, one in outcomes.items()}
-    hosts = {n: start.Result(outcome=one, wave=waves[n]) for n, one in outcomes.items()}
+    hosts = {n: Result(outcome=one, wave=waves[n]) for n, one in outcomes.items()}
     return made.model_copy(update={"hosts": hosts})
 
 
@@ -165,8 +166,8 @@ def test_what_is_to_be_done_with_a_node(version: str | None, outcome: str) -> No
 
 def test_nodes_that_answer_again_are_taken_up() -> None:
     cut = conductor_outcomes({"a": "updated", "b": "taken"})
-    silent = start.Result(outcome="unreachable")
-    cut = cut.put({"c": silent, "d": silent, "e": start.Result()})
+    silent = Result(outcome="unreachable")
+    cut = cut.put({"c": silent, "d": silent, "e": Result()})
     known = {name: Condition(name, answers=name not in "de", version="1") for name in "abcde"}
     outcomes = {name: one.outcome for name, one in start.again(cut, known).hosts.items()}
     assert outcomes == {
