@@ -13,9 +13,9 @@ from signal import SIGINT, SIGKILL, Signals
 
 import pytest
 
+from builder.core.blockmap import BLOCK
 from tests.build.loops import loop, output
 from tests.build.press import Press, press, printed
-from builder.core.blockmap import BLOCK
 
 __all__ = ["press", "printed"]
 
