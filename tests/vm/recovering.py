@@ -19,6 +19,7 @@ import pytest
 
 from builder.core.files import remove_tree
 from builder.core.process import Runner
+from builder.vm.keep import keep_evidence
 from builder.vm.qemu import Accel, HostService
 from builder.vm.session import VmNode, VmSize, start_node
 from tests.build.boxed import FILES, RECIPE
@@ -140,8 +141,13 @@ class Served:
 
 
 @contextmanager
-def recovering_node(runner: Runner, folder: Path, accel: Accel) -> Iterator[Served]:
-    """Give a node that serves and whose version is good; `folder` is for its image."""
+def recovering_node(
+    request: pytest.FixtureRequest, runner: Runner, folder: Path, accel: Accel
+) -> Iterator[Served]:
+    """Give a node that serves and whose version is good; `folder` is for its image.
+
+    When a test of the run failed, its logs are kept.
+    """
     place = Place(folder)
     alertmanager = Alertmanager()
     services = (HostService(RECEIVER, 9093, alertmanager.server.server_port),)
@@ -155,6 +161,9 @@ def recovering_node(runner: Runner, folder: Path, accel: Accel) -> Iterator[Serv
             assert judged(node)["class"] == "ok"
             wait_settled(node)
             yield Served(node, alertmanager)
+            if request.session.testsfailed:
+                logs = ROOT / "out" / "failed-tests" / request.module.__name__
+                print(keep_evidence(node.machine, node.ssh, logs))
     finally:
         alertmanager.close()
         remove_tree(place.top)

@@ -14,10 +14,8 @@ from collections.abc import Iterator
 import pytest
 
 from builder.core.process import Runner
-from builder.vm.keep import keep_evidence
 from builder.vm.qemu import Accel
 from builder.vm.session import VmNode
-from tests.vm.conftest import ROOT
 from tests.vm.recovering import (
     CACHE,
     Alertmanager,
@@ -47,11 +45,8 @@ def served(
     accel: Accel,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Served]:
-    with recovering_node(runner, tmp_path_factory.mktemp("recovery"), accel) as made:
+    with recovering_node(request, runner, tmp_path_factory.mktemp("recovery"), accel) as made:
         yield made
-        if request.session.testsfailed:
-            logs = ROOT / "out" / "failed-tests" / request.module.__name__
-            print(keep_evidence(made.node.machine, made.node.ssh, logs))
 
 
 @pytest.fixture
