@@ -25,7 +25,7 @@ build: setup  ## build PROFILE (default cpu)
 	$(IMGBUILD) build --profile $(PROFILE)
 
 .PHONY: test
-test: test-unit test-live test-build test-vm  ## all tests but the long ones
+test: test-unit test-live test-fleet test-build test-vm  ## all tests but the long ones
 
 .PHONY: test-unit
 test-unit: setup  ## seconds, no root, no network
@@ -34,6 +34,10 @@ test-unit: setup  ## seconds, no root, no network
 .PHONY: test-live
 test-live: setup  ## a real Prometheus asks the node's exporter, on this machine (seconds)
 	$(PYTHON) -m pytest tests/live
+
+.PHONY: test-fleet
+test-fleet: setup  ## playbooks: linters, and a rollout over simulated nodes (a minute)
+	$(PYTHON) -m pytest -m "not long" tests/fleet
 
 .PHONY: test-build
 test-build: setup  ## real builds: reproducibility, bad input, interruption (root, minutes)
@@ -45,7 +49,7 @@ test-vm: setup  ## the image in QEMU (minutes)
 
 .PHONY: test-long
 test-long: setup  ## what `make test` leaves out: copies by Docker, GPU containers, bad versions (hours)
-	$(PYTHON) -m pytest -m "long" tests/build tests/vm --ignore tests/vm/test_powercut.py
+	$(PYTHON) -m pytest -m "long" tests/build tests/fleet tests/vm --ignore tests/vm/test_powercut.py
 
 POINTS ?= 240
 BOOTS ?= 12
@@ -77,6 +81,10 @@ bench-container: setup  ## measure the seeded store against docker load; needs a
 .PHONY: bench-update
 bench-update: setup  ## measure what an update costs a node, against a full download and casync
 	$(PYTHON) -m bench.updates
+
+.PHONY: bench-fleet
+bench-fleet: setup  ## measure what plans and questions of many nodes cost this machine
+	$(PYTHON) -m bench.fleet
 
 .PHONY: clean
 clean:  ## remove images and the cache

@@ -8,16 +8,17 @@ from __future__ import annotations
 import fcntl
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from builder import __version__
 from builder.containers.payload import build_payload
 from builder.core.context import Context
 from builder.core.errors import UserError
-from builder.core.files import copy_sparse, link_or_copy, remove_tree
+from builder.core.files import copy_sparse, link_or_copy, remove_tree, write_atomic
 from builder.core.hashing import sha256_file, sha256_tree, sha256_value
 from builder.core.mounts import enter_private_mounts
 from builder.disk.image import MANIFEST, build_files
@@ -26,16 +27,18 @@ from builder.driver.fits import check_fits
 from builder.initrd.build import build_initrd
 from builder.lock.fetch import fetch
 from builder.lock.wheels import fetch_wheels
-from builder.model.artifacts import Identity, Manifest
+from builder.model.artifacts import PROVENANCE, Identity, Manifest
 from builder.model.lock import Lock
 from builder.model.spec import Spec
 from builder.rootfs.base import build_base
 from builder.rootfs.releasekeys import check_release_keys, release_key_files
 from builder.rootfs.seal import build_root
+from builder.sbom.provenance import provenance_json
 from builder.tools.tree import build_tools
 
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
 LAYERS = "layers"  # in the output folder, as on a release server
+_DEBIAN = "debian-archive-keyring.gpg"
 _LABEL_MAX = 36  # characters of a GPT partition name
 
 
@@ -129,7 +132,29 @@ def build_image(
         context, tools, spec, lock, identity, root, initrd, made.payload, driver, carried, keys
     )
     manifest = Manifest.model_validate_json((folder / MANIFEST).read_text())
-    return Built(out, manifest, _deliver(context, folder, tuple(made.paths.values()), out))
+    archives, inputs = debian_archives(spec, lock), sources(context, spec)
+    said = provenance_json(manifest, lock, archives, inputs, __version__)
+    layers = tuple(made.paths.values())
+    return Built(out, manifest, _deliver(context, folder, layers, {PROVENANCE: said}, out))
+
+
+def debian_archives(spec: Spec, lock: Lock) -> frozenset[int]:
+    """Return the lock's archives that Debian signs, by number."""
+    signed = {one.uri for one in spec.site.archives if one.keyring == _DEBIAN}
+    return frozenset(n for n, one in enumerate(lock.archives) if one.uri in signed)
+
+
+def sources(context: Context, spec: Spec) -> dict[str, str]:
+    """Return the digests of what an image is built from besides packages and wheels."""
+    project = context.project
+    rooms = (project.image, project.overlays, project.units, project.imgnode)
+    keys = release_key_files(project.sites, spec.site)
+    return {
+        "builder": sha256_tree(Path(__file__).parent),
+        "specification": sha256_value(spec.model_dump(mode="json", exclude={"origins"})),
+        "release keys": sha256_value([sha256_file(path) for path in keys]),
+        **{room.name: sha256_tree(room) for room in rooms},
+    }
 
 
 def _shape(context: Context, spec: Spec, lock: Lock) -> str:
@@ -141,15 +166,24 @@ def _shape(context: Context, spec: Spec, lock: Lock) -> str:
     return sha256_value([resolved, lock.model_dump(), trees, keys])
 
 
-def _deliver(context: Context, made: Path, layers: Sequence[Path], out: Path) -> bool:
-    """Copy the image's files and its `layers` to `out`; tell whether there was anything to do."""
+def _deliver(
+    context: Context, made: Path, layers: Sequence[Path], texts: Mapping[str, str], out: Path
+) -> bool:
+    """Copy the image's files and its `layers` to `out`, and write `texts` beside them.
+
+    Tells whether there was anything to do.
+    """
     with (context.cache.root / "locks" / f"out-{sha256_value(str(out))}").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two builds may have the same output folder
         if not context.cache.fresh and _holds(out, (made / MANIFEST).read_text()):
+            for name in texts.keys() - {path.name for path in out.iterdir()}:
+                write_atomic(out / name, texts[name], 0o444)
             return False
         with _appearing(out) as folder:
             for artifact in sorted(made.glob("[!.]*")):
                 copy_sparse(context.runner, artifact, folder / artifact.name)
+            for name, text in texts.items():
+                write_atomic(folder / name, text, 0o444)
             for layer in layers:
                 (folder / LAYERS).mkdir(exist_ok=True)
                 link_or_copy(context.runner, layer, folder / LAYERS / layer.name)

@@ -19,8 +19,8 @@ _SMALL_S = 60
 _CURL = (
     *("curl", "--disable", "--fail", "--silent", "--show-error", "--proto", "=http,https"),
     *("--connect-timeout", "10", "--speed-limit", "1024", "--speed-time", "30"),
-    *("--write-out", "%{http_code}"),
 )
+_TELL = ("--write-out", "%{http_code}")
 _HTTP_ERROR, _NO_RANGES = 22, 33  # curl(1), exit codes
 _FINAL = {1, 3, 23, 63, 127}  # bad URL (two kinds), disk full or too large (two kinds), no curl
 _RANGE_REFUSED = "416"
@@ -86,8 +86,17 @@ def fetch_small(url: str, target: Path, limit: int) -> str | None:
     return _said(done, code)
 
 
+def stream_argv(url: str, at: int) -> list[str]:
+    """Return the command that writes a file from byte `at` on to its standard output.
+
+    It fails where the server cannot go on there. The reader has to count: curl does not.
+    """
+    words = ("--max-time", str(_TRY_S), "--continue-at", str(at)) if at else ()
+    return [*_CURL, *words, "--output", "-", url]
+
+
 def _argv(url: str, target: Path, limit: int, *words: str) -> list[str]:
-    return ["prlimit", f"--fsize={limit}", *_CURL, *words, "--output", str(target), url]
+    return ["prlimit", f"--fsize={limit}", *_CURL, *_TELL, *words, "--output", str(target), url]
 
 
 def _is_final(rc: int, code: str) -> bool:

@@ -38,12 +38,19 @@ class Child:
         self._process.kill()
 
 
-def start(argv: Sequence[str], *, env: Mapping[str, str], output: int | None = None) -> Child:
-    """Start a program with `env` on top of our environment, input closed. Raises OSError.
+def start(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    output: int | None = None,
+    source: int = subprocess.DEVNULL,
+) -> Child:
+    """Start a program with `env` on top of our environment. Raises OSError.
 
-    It writes to the file descriptor `output`, or where we write.
+    It reads from the file descriptor `source`, else nothing, and writes to the file descriptor
+    `output`, or where we write.
     """
-    source, more = subprocess.DEVNULL, {**_own(), **env}
+    more = {**_own(), **env}
     return Child(subprocess.Popen(argv, stdin=source, stdout=output, env=more))
 
 

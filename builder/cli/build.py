@@ -12,6 +12,7 @@ from builder.cli import options
 from builder.cli.freshness import Freshness
 from builder.cli.lock import ensure_lock
 from builder.cli.session import session
+from builder.cli.timelines import keep_timeline, watched
 from builder.compare.parts import parts, total
 from builder.containers.dockers import docker_warning
 from builder.core.events import Note
@@ -50,7 +51,8 @@ def command(
     The files go to out/PROFILE/VERSION/ or to the folder of --out; they appear
     together at the end, or not at all.
     """
-    with session(debug=debug, as_json=as_json, no_cache=no_cache) as context:
+    with session(debug=debug, as_json=as_json, no_cache=no_cache) as given:
+        context, watch = watched(given)
         spec = resolve(context.project, profile, site)
         lock = ensure_lock(context, spec, locked=locked)
         if warning := docker_warning(lock):
@@ -61,6 +63,8 @@ def command(
         built = build_image(
             context, spec, lock, identity, target, carry_layers=not without_container
         )
+        if watch.worked:
+            keep_timeline(context, built.manifest, watch)
         for line in freshness.answer() if built.changed else ():
             context.emit(Note("info", f"newer packages are there: {line} (imgbuild lock)"))
         if as_json:

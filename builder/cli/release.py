@@ -13,6 +13,7 @@ from builder.cli.session import session
 from builder.compare.manifest import read_manifest
 from builder.core.events import Note
 from builder.core.gpg import need_programs
+from builder.model.artifacts import SPDX
 from builder.release.channel import Move, check_move, move_channel
 from builder.release.publish import Image, Wanted, publish
 from builder.release.repository import Repository, locked, read_release
@@ -71,6 +72,9 @@ def command(
         repository = Repository(to)
         if move:
             check_move(repository, move)
+        if not (made.folder / SPDX).is_file():
+            hint = "imgbuild sbom makes one"
+            context.emit(Note("warning", f"{image_id} {version} has no bill of materials ({hint})"))
         changed = publish(context, made, repository, signer, Wanted(patches, with_disk))
         state = "released" if changed else "unchanged"
         context.emit(Note("info", f"{image_id} {version} {state}: {_sizes(repository, made)}"))

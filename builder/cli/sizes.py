@@ -9,9 +9,10 @@ import click
 
 from builder.cli.tables import percent, show, size, table
 from builder.compare.manifest import newest_image, read_manifest
-from builder.compare.parts import Part, parts, total
+from builder.compare.parts import parts, total
 from builder.core.paths import Project
 from builder.model.artifacts import Manifest
+from builder.model.difference import Part
 from builder.model.driver import DriverFacts
 
 

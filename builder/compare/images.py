@@ -3,60 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
-from pydantic import Field
-
-from builder.compare.parts import Kind, Part, parts
+from builder.compare.parts import parts
 from builder.model.artifacts import InstalledPackage, Manifest
-from builder.model.base import Closed
 from builder.model.container import ContainerImage
+from builder.model.difference import Difference, Fact, Fate, Kind, Moved, PackageChange, Part
 
 _COMMON = ("amd64", "all")  # architectures that need not be told
-
-
-class Fact(Closed):
-    """One line about the images themselves."""
-
-    name: str
-    old: str | None
-    new: str | None
-
-
-class PackageChange(Closed):
-    """One package; None: it is not in that image."""
-
-    name: str
-    old: str | None
-    new: str | None
-    rebuilt: bool = Field(False, description="the version is the same, the file is another one")
-
-
-class Fate(Closed):
-    """One layer or model, and which of the two images has it."""
-
-    part: Part
-    fate: Literal["shared", "new", "gone"]
-
-
-class Moved(Closed):
-    """What an update moves of one kind, of all that the new image has of it."""
-
-    kind: Kind
-    bytes: int
-    of: int
-
-
-class Difference(Closed):
-    """Everything that `imgbuild diff` tells."""
-
-    facts: tuple[Fact, ...]
-    packages: tuple[PackageChange, ...]
-    packages_same: int = Field(description="packages that both have, in the same file")
-    files: tuple[Fate, ...] = Field(description="layers and models")
-    update: tuple[Moved, ...] = Field(description="bytes that an update moves, by kind")
-    update_bytes: int = Field(description="bytes that an update moves, together")
-    full_bytes: int = Field(description="bytes of the whole new image")
 
 
 def compare(old: Manifest, new: Manifest) -> Difference:
@@ -108,7 +61,7 @@ def _container(image: ContainerImage | None) -> str | None:
 
 
 def _packages(old: Manifest, new: Manifest) -> tuple[tuple[PackageChange, ...], int]:
-    before, after = _by_name(old), _by_name(new)
+    before, after = packages_by_name(old), packages_by_name(new)
     changes, same = [], 0
     for name in sorted(before.keys() | after.keys()):
         was, is_now = before.get(name), after.get(name)
@@ -121,7 +74,8 @@ def _packages(old: Manifest, new: Manifest) -> tuple[tuple[PackageChange, ...], 
     return tuple(changes), same
 
 
-def _by_name(manifest: Manifest) -> Mapping[str, InstalledPackage]:
+def packages_by_name(manifest: Manifest) -> Mapping[str, InstalledPackage]:
+    """Return the packages by name, with the architecture where it is not the usual one."""
     return {
         one.name if one.arch in _COMMON else f"{one.name}:{one.arch}": one
         for one in manifest.packages

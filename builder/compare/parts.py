@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
-
-from pydantic import Field
 
 from builder.model.artifacts import Artifact, Manifest
-from builder.model.base import Closed
 from builder.model.container import Payload
+from builder.model.difference import Kind, Part
 
-Kind = Literal["root", "uki", "layer", "model"]
 # Every artifact that a node gets; the initrd lies in the UKI, too.
 _KINDS: dict[str, Kind] = {"root.erofs": "root", "root.verity": "root", "uki.efi": "uki"}
 _TITLES = {"root.erofs": "file system", "root.verity": "hash tree", "uki.efi": "kernel, initrd"}
-
-
-class Part(Closed):
-    """One file that a node gets; `content` names its bytes, so equal ones are not moved."""
-
-    kind: Kind
-    title: str = Field(description="what it holds, for people")
-    content: str = Field(description="SHA-256 of the file")
-    bytes: int = Field(description="size of the file")
-    unpacked: int | None = Field(None, description="size of what is in it, where that is known")
 
 
 def parts(manifest: Manifest) -> tuple[Part, ...]:

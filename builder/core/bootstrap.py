@@ -31,7 +31,12 @@ _DPKG_OPTIONS = (
 
 def deb_path(cache: Path, package: LockedPackage) -> Path:
     """Return where the cache folder keeps a package."""
-    return cache / "debs" / f"{package.sha256}.deb"
+    return deb_file(cache, package.sha256)
+
+
+def deb_file(cache: Path, sha256: str) -> Path:
+    """Return where the cache folder keeps the package with this digest."""
+    return cache / "debs" / f"{sha256}.deb"
 
 
 def checked_deb(cache: Path, package: LockedPackage) -> Path:

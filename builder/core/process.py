@@ -12,10 +12,12 @@ import os
 import shlex
 import signal
 import subprocess
+import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO, Any
 
 from builder.core.errors import UserError
 
@@ -60,7 +62,7 @@ class Runner:
     """
 
     debug: Callable[[str], None] | None = None
-    _live: set[subprocess.Popen[str]] = field(default_factory=set)
+    _live: set[subprocess.Popen[Any]] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _closed: bool = False
 
@@ -99,6 +101,32 @@ class Runner:
         if process.returncode not in ok:
             raise CommandError(name, _status(process.returncode), stdout + stderr)
         return Finished(stdout, stderr)
+
+    @contextlib.contextmanager
+    def reading(self, argv: Sequence[str | Path]) -> Iterator[IO[bytes]]:
+        """Start `argv` and give its standard output, to be read as it comes; end it afterwards.
+
+        A reader that finds too little raises EOFError. Raises CommandError when that is because
+        the program failed, or when it cannot start.
+        """
+        words = [str(word) for word in argv]
+        self._announce(words, None, None)
+        with tempfile.TemporaryFile() as errors:
+            process = self._start_binary(words, errors)
+            try:
+                if process.stdout is None:
+                    raise CommandError(words[0], "has no output", "")
+                yield process.stdout
+            except EOFError:
+                status = process.wait(_TERM_GRACE_S)
+                errors.seek(0)
+                said = errors.read().decode(errors="replace")
+                told = _status(status) if status else "its output is shorter than expected"
+                raise CommandError(words[0], told, said) from None
+            finally:
+                self._end(process)
+                with self._lock:
+                    self._live.discard(process)
 
     def close(self) -> None:
         """End everything that still runs; later calls of `run` are refused."""
@@ -140,8 +168,26 @@ class Runner:
             self._live.add(process)
             return process
 
+    def _start_binary(self, words: list[str], errors: IO[bytes]) -> subprocess.Popen[bytes]:
+        with self._lock:
+            if self._closed:
+                raise CommandError(words[0], "not started: the command is being ended", "")
+            try:
+                process = subprocess.Popen(
+                    words,
+                    env=_ENV,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                    start_new_session=True,
+                )
+            except FileNotFoundError:
+                raise CommandError(words[0], "program not found", "") from None
+            self._live.add(process)
+            return process
+
     @staticmethod
-    def _end(process: subprocess.Popen[str]) -> None:
+    def _end(process: subprocess.Popen[Any]) -> None:
         """Ask the process group to end, wait, then kill it."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGTERM)

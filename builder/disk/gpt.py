@@ -68,7 +68,14 @@ def build_disk(
                 "SYSTEMD_REPART_MKFS_OPTIONS_VFAT": "--invariant",
             },
         ).stdout
-        return _described(json.loads(table), identity, root, var, target)
+        disk = _described(json.loads(table), identity, root, var, target)
+        return disk.model_copy(update={"least_bytes": least_bytes(spec, disk)})
+
+
+def least_bytes(spec: Spec, disk: DiskImage) -> int:
+    """Return how large a node's disk must be: `var` grows to its least size on first boot."""
+    own = sum(one.bytes for one in disk.partitions if one.type == "var")
+    return disk.bytes + max(0, spec.profile.disk.var_min - own)
 
 
 def verity_slot_bytes(root_slot: int) -> int:

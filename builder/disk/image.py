@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from builder.core.blockmap import ENDING, map_text
+from builder.core.blockscan import scan
 from builder.core.cache import Stage
 from builder.core.context import Context
 from builder.core.files import copy_sparse, write_atomic
@@ -66,6 +68,7 @@ def build_files(
         target = folder / "disk.raw"
         uki = folder / "uki.efi"
         disk = build_disk(context, tools, spec, identity, root, uki, layers, target)
+        target.with_name(f"{target.name}{ENDING}").write_text(map_text(scan(target)))
         manifest = _manifest(spec, lock, identity, root, payload, driver, keys, disk, artifacts)
         write_atomic(folder / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
         for path in folder.iterdir():

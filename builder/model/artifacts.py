@@ -11,6 +11,10 @@ from builder.model.container import Payload
 from builder.model.driver import DriverFacts
 from builder.model.lock import Sha256
 
+# What tells of an image and lies beside it, if it was made: no node needs it.
+PROVENANCE, SPDX, CYCLONEDX = "provenance.json", "sbom.spdx.json", "sbom.cdx.json"
+DOCUMENTS = (PROVENANCE, CYCLONEDX, SPDX)
+
 
 class Identity(Closed):
     """Which image this is (os-release(5), IMAGE_ID and IMAGE_VERSION)."""
@@ -68,6 +72,7 @@ class DiskImage(Closed):
 
     name: str
     bytes: int = Field(description="apparent size; a disk must have room for var besides")
+    least_bytes: int | None = Field(None, description="least size of a disk: with the least var")
     partitions: tuple[Partition, ...]
 
 

@@ -80,6 +80,7 @@ class FlashImage(Closed):
     bytes: Count
     sha256: Sha256
     unpacked_bytes: Count
+    bmap: FullFile | None = Field(None, description="block map of the unpacked image")
 
 
 class Release(Closed):
@@ -92,6 +93,9 @@ class Release(Closed):
     verity: HashTree
     parts: tuple[Part, ...]
     disk: FlashImage | None = None
+    documents: tuple[FullFile, ...] = Field(
+        (), description="what tells of the image: bills of materials, provenance"
+    )
 
     def part(self, name: PartName) -> Part:
         """Return a part by name."""
@@ -100,6 +104,8 @@ class Release(Closed):
     def files(self) -> dict[str, FullFile | Patch | FlashImage]:
         """Return every file that this names, by its name."""
         found: list[FullFile | Patch | FlashImage] = [self.disk] if self.disk else []
+        found += [self.disk.bmap] if self.disk and self.disk.bmap else []
+        found += self.documents
         for part in self.parts:
             found += [part.full, *part.patches]
         return {file.name: file for file in found}

@@ -11,6 +11,8 @@ import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from builder.core.blockmap import read_map
+from builder.core.blockscan import scan
 from builder.core.errors import UserError
 from builder.core.hashing import sha256_file
 from builder.core.process import Runner
@@ -103,7 +105,20 @@ def _disk(
             and not _holds(disk, partition.offset, part)
         ):
             tell(path, f"its partition {partition.label} is not {partition.source}")
+    if release.disk.bmap:
+        _map(folder / release.disk.bmap.name, disk, tell)
     disk.unlink()
+
+
+def _map(path: Path, disk: Path, tell: Tell) -> None:
+    """See that the block map is that of the unpacked image."""
+    try:
+        found = read_map(path)
+    except UserError as error:
+        tell(path, error.what)
+        return
+    if found.ranges != scan(disk).ranges or found.image_bytes != disk.stat().st_size:
+        tell(path, "is not the block map of the disk image")
 
 
 def _holds(disk: Path, offset: int, part: Path) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator, Mapping
 
-from builder.model.artifacts import Manifest
+from builder.model.artifacts import DOCUMENTS, Manifest
 from builder.model.release import Part, PartName, Release
 from builder.release.repository import MANIFEST, RELEASE
 
@@ -16,6 +16,7 @@ PARTS: tuple[PartName, ...] = (ROOT, TREE, UKI)
 FULL: Mapping[PartName, str] = {name: f"{name}.zst" for name in PARTS}
 PATCHED: tuple[PartName, ...] = (ROOT, UKI)  # the tree has another salt in each version
 DISK = "disk.raw.zst"
+MAP = "disk.raw.bmap"  # where bmaptool(1) looks for it
 Fact = tuple[str, str]  # a file's name, and what is wrong with it
 
 
@@ -60,6 +61,9 @@ def disagreements(
         return
     for part in release.parts:
         yield from _part_facts(manifest, part)
+    for document in release.documents:
+        if document.name not in DOCUMENTS:
+            yield document.name, f"is none of {', '.join(DOCUMENTS)}"
     expected = sums(release, listed.get(MANIFEST, ""), listed.get(RELEASE, ""))
     for name in sorted(expected.keys() | listed.keys()):
         if expected.get(name) != listed.get(name):

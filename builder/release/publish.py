@@ -10,12 +10,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from builder.core.blockmap import ENDING, BlockMap, map_text, read_map
+from builder.core.blockscan import scan, wrong_range
 from builder.core.context import Context
 from builder.core.errors import UserError
 from builder.core.events import Note
 from builder.core.files import copy_sparse, link_or_copy, remove_tree
 from builder.core.hashing import sha256_file
-from builder.model.artifacts import Manifest
+from builder.model.artifacts import DOCUMENTS, Manifest
 from builder.model.release import (
     FlashImage,
     FullFile,
@@ -29,6 +31,7 @@ from builder.release import zstd
 from builder.release.layout import (
     DISK,
     FULL,
+    MAP,
     PARTS,
     PATCHED,
     TREE,
@@ -193,7 +196,18 @@ def _files(
         verity=HashTree(salt=facts.salt.hex(), uuid=str(facts.uuid)),
         parts=tuple(parts),
         disk=_disk(context, image, folder) if wanted.disk else None,
+        documents=tuple(_documents(context, image, folder)),
     )
+
+
+def _documents(context: Context, image: Image, folder: Path) -> Iterator[FullFile]:
+    """Copy what tells of the image, as far as it was made."""
+    for name in DOCUMENTS:
+        if not (image.folder / name).is_file():
+            continue
+        target = folder / name
+        copy_sparse(context.runner, image.folder / name, target)
+        yield FullFile(name=name, bytes=target.stat().st_size, sha256=sha256_file(target))
 
 
 def predecessors(repository: Repository, manifest: Manifest, count: int) -> list[Release]:
@@ -250,10 +264,24 @@ def _part(
 def _disk(context: Context, image: Image, folder: Path) -> FlashImage:
     source, target = image.folder / image.manifest.disk.name, folder / DISK
     context.emit(Note("info", f"{source.name}: compressing"))
+    written = folder / MAP
+    written.write_text(map_text(_map(source)))
     zstd.compress(context.runner, source, target, zstd.QUICK)
     return FlashImage(
         name=target.name,
         bytes=target.stat().st_size,
         sha256=sha256_file(target),
         unpacked_bytes=source.stat().st_size,
+        bmap=FullFile(name=written.name, bytes=written.stat().st_size, sha256=sha256_file(written)),
     )
+
+
+def _map(disk: Path) -> BlockMap:
+    """Return the block map of a disk image. Raises UserError unless it is as it was built."""
+    written = disk.with_name(f"{disk.name}{ENDING}")
+    if not written.is_file():  # of an imgbuild that wrote none
+        return scan(disk)
+    found = read_map(written)
+    if found.image_bytes != disk.stat().st_size or wrong_range(disk, found):
+        raise UserError(f"{disk}: is not what {written.name} says", hint=_REBUILD)
+    return found

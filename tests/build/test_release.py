@@ -28,6 +28,7 @@ def test_a_release_is_good_and_says_what_it_consists_of(printed: Press) -> None:
     assert there == [
         "SHA256SUMS",
         "SHA256SUMS.gpg",
+        "disk.raw.bmap",
         "disk.raw.zst",
         "manifest.json",
         "release.json",

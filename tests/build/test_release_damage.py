@@ -28,6 +28,7 @@ def _flip(path: Path, at: int) -> None:
 FILES = (
     f"{IMAGE_ID}/1.1/SHA256SUMS",
     f"{IMAGE_ID}/1.1/SHA256SUMS.gpg",
+    f"{IMAGE_ID}/1.1/disk.raw.bmap",
     f"{IMAGE_ID}/1.1/disk.raw.zst",
     f"{IMAGE_ID}/1.1/manifest.json",
     f"{IMAGE_ID}/1.1/release.json",

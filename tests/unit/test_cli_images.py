@@ -12,6 +12,7 @@ from builder.cli import build as build_command
 from builder.cli import lock as lock_command
 from builder.cli.build import _summary
 from builder.cli.tables import percent, size
+from builder.core import lookin
 from builder.core.errors import UserError
 from builder.model.artifacts import Manifest
 from builder.model.container import Payload
@@ -76,6 +77,31 @@ def test_diff_for_machines(call: Call, images: Path) -> None:
     told = json.loads(ended.out)
     assert (told["update_bytes"], told["full_bytes"]) == (1350, 1850)
     assert told["packages"] == [{"name": "beta", "old": None, "new": "1.0", "rebuilt": False}]
+
+
+def test_diff_as_a_page(call: Call, images: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    words = ("diff", "--html", str(page), str(images / "1"), str(images / "2"))
+    ended = call(*words)
+    assert ended.code == 0, ended.err
+    assert "not compared: files: there is no" in ended.out
+    text = page.read_text()
+    for part in ("<title>imgbuild-cpu 1 → imgbuild-cpu 2</title>", "<td>beta</td>", "1.4 kB"):
+        assert part in text
+    for outside in ("src=", "href=", "url(", "@import", "<script"):
+        assert outside not in text
+    assert "not compared" not in call("diff", "--quick", *words[3:]).out
+
+
+def test_diff_of_root_images_needs_root(
+    call: Call, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("1", "2"):
+        (images / name / "root.erofs").touch()
+    monkeypatch.setattr(lookin, "may_look_in", lambda: False)
+    ended = call("diff", str(images / "1"), str(images / "2"))
+    assert ended.code == 2
+    assert "looking into a root image needs a mount (hint: run as root" in ended.err
 
 
 def test_diff_needs_two_images(call: Call, images: Path) -> None:

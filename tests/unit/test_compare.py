@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from builder.compare.images import Difference, Moved, compare
+from builder.compare.images import compare
 from builder.compare.manifest import newest_image, read_manifest
 from builder.compare.parts import parts, total
 from builder.core.errors import UserError
 from builder.model.container import Payload
+from builder.model.difference import Difference, Moved
 from tests.unit.images import MODEL, container, file, layer, manifest, package, payload
 
 

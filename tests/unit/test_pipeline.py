@@ -19,6 +19,8 @@ from builder.model.spec import Spec
 from builder.pipeline import _appearing, _check_out, _deliver, _holds, identify
 from tests.unit.fakes import Events, context, lock, package, site, spec
 
+TEXTS = {"provenance.json": "{}"}
+
 
 @pytest.fixture
 def where(tmp_path: Path) -> Context:
@@ -244,23 +246,26 @@ def delivering(tmp_path: Path, *, fresh: bool = False) -> tuple[Context, list[st
 def test_files_are_delivered_once(tmp_path: Path, finished: Path) -> None:
     where, copied = delivering(tmp_path)
     out = tmp_path / "out/1"
-    assert _deliver(where, finished, (), out)
-    assert names(out) == ["disk.raw", "manifest.json", "uki.efi"]
-    assert not _deliver(where, finished, (), out)
+    assert _deliver(where, finished, (), TEXTS, out)
+    assert names(out) == ["disk.raw", "manifest.json", "provenance.json", "uki.efi"]
+    assert not _deliver(where, finished, (), TEXTS, out)
+    (out / "provenance.json").unlink()
+    assert not _deliver(where, finished, (), TEXTS, out)
+    assert (out / "provenance.json").read_text() == "{}"
     assert copied == ["disk.raw", "manifest.json", "uki.efi"]
 
 
 def test_a_damaged_folder_is_delivered_again(tmp_path: Path, finished: Path) -> None:
     where, _ = delivering(tmp_path)
     out = tmp_path / "out/1"
-    _deliver(where, finished, (), out)
+    _deliver(where, finished, (), TEXTS, out)
     (out / "disk.raw").unlink()
-    assert _deliver(where, finished, (), out)
+    assert _deliver(where, finished, (), TEXTS, out)
     assert (out / "disk.raw").read_text() == "disk!"
 
 
 def test_no_cache_delivers_anew(tmp_path: Path, finished: Path) -> None:
     where, copied = delivering(tmp_path, fresh=True)
-    assert _deliver(where, finished, (), tmp_path / "out")
-    assert _deliver(where, finished, (), tmp_path / "out")
+    assert _deliver(where, finished, (), TEXTS, tmp_path / "out")
+    assert _deliver(where, finished, (), TEXTS, tmp_path / "out")
     assert len(copied) == 6

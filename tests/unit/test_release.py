@@ -107,6 +107,10 @@ def test_a_part_may_lie_there_as_it_is() -> None:
         ({"version": "3"}, "release.json: is of imgbuild-cpu/3, and lies in imgbuild-cpu/2"),
         ({"image_id": "other"}, "release.json: is of other/2"),
         ({"root_hash": digest("9")}, "release.json: has another root hash than manifest.json"),
+        (
+            {"documents": (FullFile(name="disk.raw", bytes=1, sha256=digest("0")),)},
+            "disk.raw: is none of provenance.json, sbom.cdx.json, sbom.spdx.json",
+        ),
         ({"parts": ()}, "release.json: parts are not root.erofs, root.verity, uki.efi"),
     ],
 )

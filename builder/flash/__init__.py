@@ -1,0 +1,1 @@
+"""Writes a disk image to a USB stick or a disk, and proves that it is there."""

@@ -1,0 +1,79 @@
+"""`python3 -m imgnode.install`: installs by the order that the kernel's command line names.
+
+`imgnode.order=http://…` leads to the order. What fails is told and tried again, for as long as the
+machine is on: a server that is down, a disk that comes late, an order that is mended.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from pathlib import Path
+
+from imgnode import process
+from imgnode.download import fetch_small
+from imgnode.install.order import Order, parse_order
+from imgnode.install.report import Reporter, read_identity
+from imgnode.install.run import install
+from imgnode.install.why import ORDER
+from imgnode.update.refused import Refused
+
+_ADDRESS = re.compile(r"(?:^|\s)imgnode\.order=(https?://[!-~]+)")
+_MOST = 2 << 20
+_PAUSE_S = 20
+_COMMAND_S = 60
+
+
+def read_order(root: Path = Path("/")) -> Order:
+    """Return the order of this machine. Raises Refused when there is none that can be read."""
+    found = _ADDRESS.search((root / "proc/cmdline").read_text())
+    if found is None:
+        hint = "the provisioning server puts imgnode.order=ADDRESS there"
+        raise Refused(ORDER, "the kernel's command line names no order", hint)
+    file = root / "run/imgnode/order.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    said = fetch_small(found[1], file, _MOST)
+    if said:
+        raise Refused(ORDER, f"{found[1]}: {said}", "does the server know this machine?")
+    try:
+        return parse_order(file.read_text())
+    except ValueError as error:
+        raise Refused(ORDER, f"{found[1]}: {error}", "mend it on the server") from None
+    finally:
+        file.unlink(missing_ok=True)  # seeds hold secrets
+
+
+def try_once(root: Path = Path("/")) -> Order | None:
+    """Install once; return the order when it is done, None when it was not."""
+    reporter = Reporter(None, read_identity(root), _say)
+    try:
+        order = read_order(root)
+        reporter.address = order.report
+        version = install(order, reporter, root)
+    except Refused as error:
+        reporter.end(error.kind, str(error))
+        return None
+    except OSError as error:
+        reporter.end("system", str(error))
+        return None
+    reporter.end(text=version)
+    return order
+
+
+def main() -> int:
+    """Try until it is done, then do what the order says last."""
+    while (order := try_once()) is None:
+        time.sleep(_PAUSE_S)
+    if order.then == "stay":
+        return 0
+    process.run(["sync"], timeout_s=_COMMAND_S)
+    return process.run(["systemctl", order.then], timeout_s=_COMMAND_S).rc
+
+
+def _say(text: str) -> None:
+    print(f"install: {text}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

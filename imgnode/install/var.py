@@ -1,0 +1,50 @@
+"""The new disk's `var`, mounted while its layers are fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from imgnode import process
+from imgnode.install.stream import Tell
+from imgnode.install.table import Partition
+from imgnode.install.why import TABLE
+from imgnode.layers import versions
+from imgnode.layers.fetch import Server, fetch
+from imgnode.layers.report import label
+from imgnode.layers.store import Store, intact
+from imgnode.update.offer import Offer
+from imgnode.update.refused import FETCH, Refused
+
+_COMMAND_S = 300
+
+
+@contextmanager
+def mounted(disk: Path, var: Partition, point: Path) -> Iterator[None]:
+    """Mount `var` at a folder, by its place: the kernel may not have read the table again."""
+    point.mkdir(parents=True, exist_ok=True)
+    place = f"loop,offset={var.offset},sizelimit={var.bytes}"
+    done = process.run(["mount", "-o", place, str(disk), str(point)], timeout_s=_COMMAND_S)
+    if done.rc:
+        hint = "order it with wipe, which gives up what var holds"
+        raise Refused(TABLE, f"{disk}: var cannot be mounted: {done.stderr.strip()}", hint)
+    try:
+        yield
+    finally:
+        process.run(["umount", str(point)], timeout_s=_COMMAND_S)
+
+
+def bring_layers(offer: Offer, root: Path, releases: str, tell: Tell) -> None:
+    """Fetch the layer files that `root`/var lacks; what is there is read once. Raises Refused."""
+    store, server = Store(root), Server(releases)
+    store.folder.mkdir(parents=True, exist_ok=True)
+    if offer.layers:
+        versions.write_list(offer.recipe.stem, [one.name for one in offer.layers], store)
+    for file in offer.layers:
+        if not intact(store.path(file), file):
+            store.path(file).unlink(missing_ok=True)
+            problem = fetch(file, store, server, label(file, "of the installation"))
+            if problem:
+                raise Refused(FETCH, str(problem))
+        tell(file.bytes)

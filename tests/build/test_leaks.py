@@ -1,0 +1,39 @@
+"""No artifact of an image has a credential, or a word of the host that built it."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+from tests.build.conftest import CHECKOUT, Warm
+from tests.build.leaks import leaks
+
+_SHORT = 6  # characters: shorter words stand anywhere
+_DEPTH = 3  # parts of a path: "/root" and "/src" are no host's own
+
+
+def words_of_the_host(warm: Warm) -> list[str]:
+    """Return paths and names that only this host has."""
+    folders = [CHECKOUT, warm.place.project, warm.cache, warm.place.top, Path.home()]
+    words = [str(path) for path in folders if len(path.parts) >= _DEPTH]
+    name = socket.gethostname()
+    words += [name] if len(name) > _SHORT and not name.startswith(("localhost", "debian")) else []
+    return [*words, "pytest-of-", "imgbuild/work/"]
+
+
+def test_no_credentials_and_nothing_of_the_build_host(warm: Warm, tmp_path: Path) -> None:
+    point = tmp_path / "point"
+    point.mkdir()
+    assert leaks(warm.place.out, words_of_the_host(warm), point) == []
+
+
+def test_the_build_says_how_it_was_made(warm: Warm) -> None:
+    """Provenance names the files that lie there, and every package of the lock."""
+    said = json.loads((warm.place.out / "provenance.json").read_text())
+    subjects = {one["name"]: one["digest"]["sha256"] for one in said["subject"]}
+    manifest = json.loads((warm.place.out / "manifest.json").read_text())
+    assert subjects == {one["name"]: one["sha256"] for one in manifest["artifacts"]}
+    inputs = said["predicate"]["buildDefinition"]["resolvedDependencies"]
+    digests = {one["digest"]["sha256"] for one in inputs}
+    assert {one.sha256 for one in warm.lock.packages} <= digests

@@ -1,0 +1,58 @@
+"""The search for credentials in an image's files finds them, and little else."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.build.leaks import _CHUNK, CREDENTIALS, leaks, search
+
+# Put together here, so that no scanner takes this file for one that holds secrets.
+BODY = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC"
+PLANTED = [
+    f"-----{'BEGIN'} PRIVATE KEY-----\n{BODY}",
+    f"-----{'BEGIN'} OPENSSH PRIVATE KEY-----\n{BODY}",
+    "AKIA" + "A1B2" * 4,
+    "ghp" + "_" + "a1B2c3" * 6,
+    "hf" + "_" + "a" * 34,
+    "glpat" + "-" + "a" * 20,
+    "https" + "://joe:s3cr3ts@mirror.example.org/debian",
+]
+HARMLESS = [
+    f"-----{'BEGIN'} PRIVATE KEY-----\\n",
+    f"-----{'BEGIN'} CERTIFICATE-----\n{BODY}",
+    "https://user:password@host.example.org",
+    "https://mirror.example.org:8080/debian@1",
+    "hf_hub_download",
+]
+
+
+@pytest.mark.parametrize("text", PLANTED)
+def test_a_credential_is_found(tmp_path: Path, text: str) -> None:
+    (tmp_path / "uki.efi").write_bytes(b"\0" * 9 + text.encode() + b"\0")
+    assert len(leaks(tmp_path, [], tmp_path)) == 1
+
+
+@pytest.mark.parametrize("text", HARMLESS)
+def test_what_is_none_is_not(tmp_path: Path, text: str) -> None:
+    (tmp_path / "manifest.json").write_text(f"x {text} y")
+    assert leaks(tmp_path, ["/home/builder/imgbuild"], tmp_path) == []
+
+
+def test_words_of_the_host_are_found_in_any_file_but_the_disk(tmp_path: Path) -> None:
+    for name in ("manifest.json", "initrd.cpio", "disk.raw"):
+        (tmp_path / name).write_text("x=/home/builder/imgbuild/.cache")
+    found = leaks(tmp_path, ["/home/builder/imgbuild"], tmp_path)
+    assert found == [
+        "initrd.cpio: /home/builder/imgbuild",
+        "manifest.json: /home/builder/imgbuild",
+    ]
+
+
+def test_nothing_is_cut_in_two(tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    path.write_bytes(b"\0" * (_CHUNK - 3) + PLANTED[2].encode())
+    assert list(search(path, CREDENTIALS)) == [PLANTED[2]]
+    assert not list(search(path, re.compile(b"other")))
