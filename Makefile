@@ -44,8 +44,8 @@ test-build: setup  ## real builds: reproducibility, bad input, interruption (roo
 	$(PYTHON) -m pytest -m "build and not long" tests/build
 
 .PHONY: test-vm
-test-vm: setup  ## the image in QEMU (minutes)
-	$(PYTHON) -m pytest -m "vm and not long" tests/vm
+test-vm: setup  ## the image in QEMU, two machines side by side (half an hour without KVM)
+	$(PYTHON) -m pytest -n 2 --dist loadfile -m "vm and not long" tests/vm
 
 .PHONY: test-long
 test-long: setup  ## what `make test` leaves out: copies by Docker, GPU containers, bad versions (hours)

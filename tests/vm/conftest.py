@@ -68,7 +68,7 @@ def built(profile: str) -> Image:
     argv = [sys.executable, "-m", "builder.cli.main", "build", "--profile", profile]
     env = dict(os.environ)
     if profile == gpuos.NAME:
-        place = Place(FOLDER / profile)
+        place = Place(FOLDER / profile / os.environ.get("PYTEST_XDIST_WORKER", "alone"))
         remove_tree(place.project)
         copy_project(ROOT, place.project, link=True)
         gpuos.add_gpu_os(place)
