@@ -37,7 +37,6 @@ Path=auto
 MatchPattern={image_id}_@v
 MatchPartitionType={type}
 ReadOnly=1
-GrowFileSystem=no
 """
 # The names that systemd-bless-boot(8) gives on the way to a good entry, +TRIES-DONE.
 _ENTRY = """\
@@ -75,14 +74,21 @@ def write(staged: Staged, facts: Facts, root: Path = Path("/")) -> None:
     applied = Applied(staged.version, facts.version, int(time.time()))
     remembered.save(replace(state, applied=applied), root)  # first: what boots next is known then
     folder = _definitions(staged, facts, root)
-    argv = [_SYSUPDATE, f"--definitions={folder}", "update", staged.version]
-    done = process.run(argv, timeout_s=_WRITE_S)
-    if done.rc:
-        said = " ".join(done.stderr.split())[-300:]
-        raise Refused(WRITE, f"systemd-sysupdate: {said}", "dmesg; lsblk; df /boot")
+    # Its 252 finds no room for a version whose name the other slot's partitions have already: after
+    # a rollback, or a power cut before the entry came. So the slot loses its name first.
+    _sysupdate(folder, "--instances-max=1", "vacuum")
+    _sysupdate(folder, "update", staged.version)
     process.run(["udevadm", "settle"], timeout_s=_WRITE_S)  # who asks for labels gets the new ones
     _check_written(staged, facts, root)
     clear(root)
+
+
+def _sysupdate(definitions: Path, *words: str) -> None:
+    """Let systemd-sysupdate(8) do something. Raises Refused when it fails."""
+    done = process.run([_SYSUPDATE, f"--definitions={definitions}", *words], timeout_s=_WRITE_S)
+    if done.rc:
+        said = " ".join(done.stderr.split())[-300:]
+        raise Refused(WRITE, f"systemd-sysupdate: {said}", "dmesg; lsblk; df /boot")
 
 
 def _check_good(facts: Facts, root: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import uuid
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ COMMAND_S = 120
 _ROOM = 1.1  # the next UKI may be a little larger
 _MAX_TABLE = 1 << 20
 SECOND_TABLE = "the first partition table is damaged, the second serves"
+NO_ENTRY = "a partition has its name, but it has no entry"
 # UEFI specification, GPT header: signature, size and CRC of the header; place, number, size and CRC
 # of the entries.
 _HEADER = struct.Struct("<8s4xII52xQIII")
@@ -96,6 +97,7 @@ class Judge:
         notes = list(esp.notes)
         if not first_table_is_good(disk):
             notes.append(SECOND_TABLE)
+        notes += self._without_entry(table, esp)
         boots = self._boots(disk, table, esp, losses, notes)
         losses += self._next_update(checked, boots) if boots else []
         var = next((one for one in table if one.name == "var"), None)
@@ -127,12 +129,20 @@ class Judge:
         losses.append("nothing boots")
         return None
 
+    def _without_entry(self, table: Sequence[Partition], esp: Esp) -> Iterator[str]:
+        """Yield the versions that were half written, from their partitions' side."""
+        entries = {one.version for one in esp.files}
+        for release in self._releases.values():
+            named = any(part.name.endswith(f"_{release.version}") for part in table)
+            if named and release.version not in entries:
+                yield f"{release.version}: {NO_ENTRY}"
+
     def _next_update(self, esp: Esp, boots: str) -> list[str]:
         """Return what keeps the node, once up, from taking the next version.
 
         At its boot the ESP was checked (fsck.vfat(8)); entries of the version that runs are made
-        one, also one that has only its short name left (imgnode/gate/bless.py), and all others go
-        (imgnode/update/write.py).
+        one, also one that has only its short name left (imgnode/gate/bless.py), and all others go;
+        so do the names of the other slot's partitions (imgnode/update/write.py).
         """
         mine = [one for one in esp.files if one.version == boots]
         if not any(one.stem.endswith(f"_{boots}") or "~" in one.stem for one in mine):

@@ -311,6 +311,15 @@ def test_no_other_entry_is_left_when_the_slot_is_written(
     assert seen == [f"{IMAGE}_{OLD}.efi", "rescue.efi"]
 
 
+def test_a_slot_that_has_the_name_already_is_written_again(node: Node) -> None:
+    """After a rollback by hand, or a power cut between the partitions' names and the entry."""
+    take(node)
+    node.labels[1] = STEM
+    put_in(node)
+    assert node.labels[1] == STEM
+    assert f"{STEM}+3-0.efi" in node.entries
+
+
 def test_two_runs_at_once(node: Node) -> None:
     with alone(node.root), pytest.raises(Refused) as caught, alone(node.root):
         pass
