@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from pathlib import Path
 
@@ -10,6 +11,13 @@ from tests.build.conftest import CHECKOUT, Warm
 from tests.build.leaks import leaks
 
 _SHORT = 6  # characters: shorter words stand anywhere
+# What everybody has who has the package: keys of a self-test, examples, a token for a test hub.
+PUBLISHED = re.compile(
+    r"usr/lib/x86_64-linux-gnu/libgnutls\.so\.[0-9.]+: -----BEGIN "
+    r"|/fsspec/implementations/.*: ://myuser:mypassword@"
+    r"|/opentelemetry/semconv/.*: ://REDACTED:REDACTED@"
+    r"|/transformers/(__pycache__/)?testing_utils\..*: hf_94wBhPGp6"
+)
 _DEPTH = 3  # parts of a path: "/root" and "/src" are no host's own
 
 
@@ -25,7 +33,8 @@ def words_of_the_host(warm: Warm) -> list[str]:
 def test_no_credentials_and_nothing_of_the_build_host(warm: Warm, tmp_path: Path) -> None:
     point = tmp_path / "point"
     point.mkdir()
-    assert leaks(warm.place.out, words_of_the_host(warm), point) == []
+    found = leaks(warm.place.out, words_of_the_host(warm), point)
+    assert [line for line in found if not PUBLISHED.search(line)] == []
 
 
 def test_the_build_says_how_it_was_made(warm: Warm) -> None:
