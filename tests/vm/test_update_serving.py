@@ -201,6 +201,7 @@ def test_a_bad_model_setting_keeps_the_new_version(
     up: VmNode, versions: Versions, record_property: Record
 ) -> None:
     """The seed changes together with the version, and it is the seed that is wrong."""
+    before = status(up)["running"]
     bring_out(versions, FOURTH, STAND_IN)
     more = r"s|^\( *\)model: org/toy|&\n\1max_model_len: 99999|"
     script = "mkdir /run/seed; mount /dev/disk/by-partlabel/cidata /run/seed; "
@@ -217,7 +218,7 @@ def test_a_bad_model_setting_keeps_the_new_version(
     assert "the last good config serves" in told["text"]
     assert "max_model_len is greater" in sudo(up, "journalctl -b -u vllm.service -o cat")
     wait_settled(up)
-    assert slots(up) == {SECOND: None, FOURTH: None}
+    assert slots(up) == {before: None, FOURTH: None}
     assert (status(up)["running"], status(up)["failed"].get(FOURTH)) == (FOURTH, None)
     assert 'imgnode_gate_verdict{class="config"} 1' in gate_metric(up)
     assert "imgnode_serve_config_fallback 1" in sudo(up, "cat /run/imgnode/metrics/serve.prom")
