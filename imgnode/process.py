@@ -26,6 +26,11 @@ class Child:
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
 
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return self._process.pid
+
     def wait(self, *, timeout_s: float) -> int | None:
         """Return the exit code, or None when it still runs after so many seconds."""
         try:

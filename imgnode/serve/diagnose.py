@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable
 
@@ -58,22 +57,15 @@ def explain(lines: Iterable[str]) -> Fault | None:
     return Fault(CONFIG if settings else CONTAINER, f"vLLM: {_short(text)}")
 
 
-def read_output() -> list[str]:
-    """Return the last lines of this very run of the service from the journal; none if it cannot."""
-    invocation = os.environ.get("INVOCATION_ID")
-    if not invocation:
-        return []
+def read_output(pid: int) -> list[str]:
+    """Return the last lines of the `docker run` with this PID from the journal.
+
+    Not those of the service's invocation: for the second and third start on a busy node the journal
+    gave none. None where it cannot be read.
+    """
     run(["journalctl", "--sync"], timeout_s=_READ_S)  # its last words are still on their way
-    done = run(
-        [
-            "journalctl",
-            "--output=cat",
-            "--no-pager",
-            f"--lines={_LINES}",
-            f"_SYSTEMD_INVOCATION_ID={invocation}",
-        ],
-        timeout_s=_READ_S,
-    )
+    options = ["--boot", "--output=cat", "--no-pager", f"--lines={_LINES}"]
+    done = run(["journalctl", *options, f"_PID={pid}"], timeout_s=_READ_S)
     return done.stdout.splitlines()
 
 

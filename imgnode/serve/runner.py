@@ -102,6 +102,7 @@ class Start:
         self._counted = False
         self._ready = False
         self._child: Child | None = None
+        self._pid = 0
         self._secrets = Secrets()
         self._limit = 0
 
@@ -113,6 +114,7 @@ class Start:
         docker.remove_container()
         docker.ensure_network()
         self._child = docker.start_container(words, env)
+        self._pid = self._child.pid
         self._await_token(self._child)
         self._proven()
         while (rc := self._child.wait(timeout_s=_WAIT_S)) is None:
@@ -244,7 +246,7 @@ class Start:
         fault = docker.why_it_ended(rc, self._limit)
         if fault.kind not in (CONTAINER, DOCKER) or self._ready:
             return fault
-        return diagnose.explain(diagnose.read_output()) or fault
+        return diagnose.explain(diagnose.read_output(self._pid)) or fault
 
 
 def _stop(_number: int, _frame: object) -> NoReturn:

@@ -244,12 +244,8 @@ def test_the_output_of_this_run_alone(monkeypatch: pytest.MonkeyPatch) -> None:
         return Finished(0, "a\nb\n", "")
 
     monkeypatch.setattr(diagnose, "run", answer)
-    monkeypatch.delenv("INVOCATION_ID", raising=False)
-    assert diagnose.read_output() == []
-    assert not asked
-    monkeypatch.setenv("INVOCATION_ID", "0f")
-    assert diagnose.read_output() == ["a", "b"]
-    assert "_SYSTEMD_INVOCATION_ID=0f" in asked
+    assert diagnose.read_output(77) == ["a", "b"]
+    assert {"--boot", "_PID=77"} <= {*asked}
 
 
 def test_the_images_facts(tmp_path: Path) -> None:

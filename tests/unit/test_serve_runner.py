@@ -56,6 +56,14 @@ class Stage:
     def kill(self) -> None:
         self.log.append("kill")
 
+    @property
+    def pid(self) -> int:
+        return 77
+
+    def said(self, pid: int) -> list[str]:
+        assert pid == self.pid
+        return self.output
+
     def image_is_known(self, reference: str) -> bool:
         if reference == self.copy:
             return True
@@ -103,7 +111,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     monkeypatch.setattr(runner, "heal", made.heal)
     monkeypatch.setattr(probe, "health", lambda *_, **__: made.answer(made.health))
     monkeypatch.setattr(probe, "token", lambda *_, **__: made.answer(made.token))
-    monkeypatch.setattr(diagnose, "read_output", lambda: made.output)
+    monkeypatch.setattr(diagnose, "read_output", made.said)
     monkeypatch.setattr(time, "monotonic", lambda: made.now)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(os, "chown", lambda *_: None)
