@@ -67,10 +67,8 @@ def fitted(up: VmNode, tmp_path_factory: pytest.TempPathFactory) -> VmNode:
 
 
 def test_eight_gpus_are_seen(fitted: VmNode) -> None:
-    told = json.loads(
-        fitted.ssh.run(f"sudo env {ENVIRONMENT} imgnode gpu check --json", 300).stdout
-    )
-    assert told["found"] == 8, told
+    told = json.loads(sudo(fitted, f"env {ENVIRONMENT} imgnode gpu show --json"))
+    assert told["count"] == 8, told
     wait_for(lambda: "count" not in keys(fitted), "still none")
 
 
