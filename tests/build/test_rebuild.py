@@ -34,7 +34,7 @@ ODD = {
 
 
 @pytest.fixture(scope="module")
-def released(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def released(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """Give a place with a signed release of profile bare, and its keys."""
     place = Place(tmp_path_factory.mktemp("released"))
     copy_project(CHECKOUT, place.project, link=False)
@@ -47,7 +47,8 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Place:
     place.run(
         "release", str(place.out), "--to", str(place.top / "repo"), "--key", key, "--with-disk"
     ).done()
-    return place
+    yield place
+    shutil.rmtree(place.top, ignore_errors=True)
 
 
 def version(place: Place) -> Path:
