@@ -64,10 +64,11 @@ test-gpu: setup  ## a real GPU: asks its driver, and records the answers as a fi
 	$(PYTHON) -m pytest -m gpu tests/gpu
 
 .PHONY: golden
-golden: setup  ## regenerate golden files, schemas, dashboards, the page of metrics
+golden: setup  ## regenerate golden files, schemas, dashboards, reference and man pages, completion
 	$(PYTHON) -m builder.resolve
 	$(PYTHON) -m tests.golden.regenerate
 	$(PYTHON) -m monitoring
+	$(PYTHON) -m reference
 
 .PHONY: bench
 bench: setup  ## measure against mkosi, side by side; writes docs/benchmarks.md

@@ -11,23 +11,30 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from builder import __version__
 from builder.containers.payload import build_payload
+from builder.containers.remote import fetch_image
 from builder.core.context import Context
 from builder.core.errors import UserError
 from builder.core.files import copy_sparse, link_or_copy, remove_tree, write_atomic
 from builder.core.hashing import sha256_file, sha256_tree, sha256_value
 from builder.core.mounts import enter_private_mounts
+from builder.core.offline import leave_network
+from builder.core.sandbox import Sandbox
 from builder.disk.image import MANIFEST, build_files
+from builder.disk.secureboot import BootSigning, boot_signing, check_boot_signing
 from builder.driver.build import build_driver, check_container, check_lock, warn_lacking
 from builder.driver.fits import check_fits
 from builder.initrd.build import build_initrd
 from builder.lock.fetch import fetch
+from builder.lock.store import lock_text, names_password
 from builder.lock.wheels import fetch_wheels
-from builder.model.artifacts import PROVENANCE, Identity, Manifest
+from builder.model.artifacts import LOCK, PROVENANCE, Identity, Manifest, RootImage
+from builder.model.container import Payload
+from builder.model.driver import Driver
 from builder.model.lock import Lock
 from builder.model.spec import Spec
 from builder.rootfs.base import build_base
@@ -84,20 +91,17 @@ def build_image(
     out: Path,
     *,
     carry_layers: bool = True,
+    signatures: Mapping[str, Path] | None = None,
 ) -> Built:
     """Build the image and put its files into `out`, which appears complete or not at all.
 
-    Without `carry_layers` the disk image names its layers but does not bring them along.
+    Without `carry_layers` the disk image names its layers but does not bring them along. With
+    `signatures` it is built again: no network but for what the lock names, and what Secure Boot
+    asks for is attached, not signed.
     Raises UserError for everything the user or the build host can mend.
     """
     _check_out(out)
-    check_release_keys(context, spec.site)
-    enter_private_mounts(context.runner)
-    context.cache.sweep()
-    check_lock(context, spec, lock)
-    warn_lacking(context, spec)
-    fetch(context, spec, lock)
-    fetch_wheels(context, spec, lock)
+    signing = _prepare(context, spec, lock, signatures)
     tools = build_tools(context, lock)
     driver = build_driver(context, tools, spec, lock)
     base, base_key = build_base(context, tools, lock)
@@ -105,37 +109,76 @@ def build_image(
         check_fits(spec, lock, driver, base)
     made = build_payload(context, tools, spec, lock)
     check_container(context, spec, driver, made.payload)
-    with ThreadPoolExecutor() as pool:
-        try:
-            root_job = pool.submit(
-                build_root,
-                context,
-                tools,
-                spec,
-                lock,
-                identity,
-                made.payload,
-                driver,
-                base,
-                base_key,
-            )
-            initrd_job = pool.submit(build_initrd, context, tools, spec, lock, base)
-            root, root_key = root_job.result()
-            initrd, initrd_key = initrd_job.result()
-        except BaseException:
-            context.runner.close()
-            raise
+    (root, root_key), (initrd, initrd_key) = _root_and_initrd(
+        context, tools, spec, lock, identity, made.payload, driver, base, base_key
+    )
     keys = {"base": base_key, "root": root_key, "initrd": initrd_key}
     keys |= {"driver": driver.key} if driver else {}
-    carried = tuple(made.paths.values()) if carry_layers else ()
+    layers = tuple(made.paths.values())
     folder = build_files(
-        context, tools, spec, lock, identity, root, initrd, made.payload, driver, carried, keys
+        context,
+        tools,
+        spec,
+        lock,
+        identity,
+        root,
+        initrd,
+        made.payload,
+        driver,
+        layers if carry_layers else (),
+        keys,
+        signing,
     )
     manifest = Manifest.model_validate_json((folder / MANIFEST).read_text())
     archives, inputs = debian_archives(spec, lock), sources(context, spec)
     said = provenance_json(manifest, lock, archives, inputs, __version__)
-    layers = tuple(made.paths.values())
-    return Built(out, manifest, _deliver(context, folder, layers, {PROVENANCE: said}, out))
+    texts = {PROVENANCE: said, **({} if names_password(lock) else {LOCK: lock_text(lock)})}
+    return Built(out, manifest, _deliver(context, folder, layers, texts, out))
+
+
+def _prepare(
+    context: Context, spec: Spec, lock: Lock, signatures: Mapping[str, Path] | None
+) -> BootSigning | None:
+    """Check what the site names and fetch what the lock names; return how the image is signed."""
+    check_release_keys(context, spec.site)
+    signing = boot_signing(context.project.sites, spec.site)
+    if signing:
+        signing = replace(signing, signatures=signatures)
+    check_boot_signing(context, spec, signing)
+    enter_private_mounts(context.runner)
+    context.cache.sweep()
+    check_lock(context, spec, lock)
+    warn_lacking(context, spec)
+    fetch(context, spec, lock)
+    fetch_wheels(context, spec, lock)
+    if signatures is not None:
+        fetch_image(context, spec, lock)
+        leave_network()
+    return signing
+
+
+def _root_and_initrd(
+    context: Context,
+    tools: Sandbox,
+    spec: Spec,
+    lock: Lock,
+    identity: Identity,
+    payload: Payload,
+    driver: Driver | None,
+    base: Path,
+    base_key: str,
+) -> tuple[tuple[RootImage, str], tuple[Path, str]]:
+    """Make both side by side; return each with its stage's key."""
+    with ThreadPoolExecutor() as pool:
+        try:
+            root = pool.submit(
+                build_root, context, tools, spec, lock, identity, payload, driver, base, base_key
+            )
+            initrd = pool.submit(build_initrd, context, tools, spec, lock, base)
+            return root.result(), initrd.result()
+        except BaseException:
+            context.runner.close()
+            raise
 
 
 def debian_archives(spec: Spec, lock: Lock) -> frozenset[int]:
@@ -149,7 +192,9 @@ def sources(context: Context, spec: Spec) -> dict[str, str]:
     project = context.project
     rooms = (project.image, project.overlays, project.units, project.imgnode)
     keys = release_key_files(project.sites, spec.site)
+    signing = boot_signing(project.sites, spec.site)
     return {
+        **({"secure boot": sha256_value(signing.digests())} if signing else {}),
         "builder": sha256_tree(Path(__file__).parent),
         "specification": sha256_value(spec.model_dump(mode="json", exclude={"origins"})),
         "release keys": sha256_value([sha256_file(path) for path in keys]),
@@ -162,6 +207,8 @@ def _shape(context: Context, spec: Spec, lock: Lock) -> str:
     rooms = (project.image, project.overlays, project.units, project.imgnode)
     resolved = spec.model_dump(mode="json", exclude={"origins"})
     keys = [sha256_file(path) for path in release_key_files(context.project.sites, spec.site)]
+    signing = boot_signing(context.project.sites, spec.site)
+    keys += signing.digests() if signing else []
     trees = [sha256_tree(room) for room in rooms]
     return sha256_value([resolved, lock.model_dump(), trees, keys])
 

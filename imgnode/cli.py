@@ -24,10 +24,10 @@ from imgnode.commands import (
 )
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Run one subcommand; argparse ends with exit code 2 on a wrong call."""
-    parser = argparse.ArgumentParser(prog="imgnode", description="This inference node.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all subcommands."""
+    made = argparse.ArgumentParser(prog="imgnode", description="This inference node.")
+    commands = made.add_subparsers(required=True, metavar="COMMAND")
     for one in (
         status,
         health,
@@ -47,5 +47,10 @@ def main(argv: list[str] | None = None) -> None:
         etc,
     ):
         one.add(commands)
-    arguments = parser.parse_args(argv)
+    return made
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run one subcommand; argparse ends with exit code 2 on a wrong call."""
+    arguments = parser().parse_args(argv)
     arguments.run(arguments)

@@ -1,4 +1,4 @@
-"""`imgbuild keys`: makes and shows the keys that sign releases."""
+"""`imgbuild keys`: makes and shows the keys that sign releases, makes those of Secure Boot."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from builder.bootkeys.make import new_boot_keys
 from builder.cli import options
 from builder.cli.session import session
 from builder.cli.tables import show, table
@@ -16,7 +17,7 @@ from builder.release.keys import new_key
 
 @click.group("keys")
 def command() -> None:
-    """Make a release key, or show what a key file holds."""
+    """Make a release key or those of Secure Boot, or show what a key file holds."""
 
 
 @command.command("new")
@@ -34,6 +35,29 @@ def new(to: Path, name: str, passphrase_file: Path | None, debug: bool) -> None:
         made = new_key(context, to, name, passphrase_file)
     print(f"secret       {made.secret}\npublic       {made.public}")
     print(f"fingerprint  {made.key.fingerprint}")
+
+
+@command.command("secure-boot")
+@click.option("--to", required=True, type=click.Path(path_type=Path), help="folder for the keys")
+@click.option("--name", default="imgbuild", show_default=True, help="name in the certificates")
+@click.option(
+    "--trust",
+    "trusted",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="certificate that db believes besides, such as that of option ROMs or of an older key",
+)
+@options.debug
+def secure_boot(to: Path, name: str, trusted: tuple[Path, ...], debug: bool) -> None:
+    """Make PK, KEK and db: keys, certificates, and .auth files that enrol them.
+
+    A build needs db.key, db.crt and the .auth files (secure_boot of a site); keep PK.key and
+    KEK.key where no build reaches them.
+    """
+    with session(debug=debug) as context:
+        made = new_boot_keys(context, to, name, trusted)
+    for file in made.files:
+        print(made.folder / file)
 
 
 @command.command("show")

@@ -26,6 +26,7 @@ _COMMANDS = {
     "lock": "builder.cli.lock",
     "profiles": "builder.cli.profiles",
     "promote": "builder.cli.promote",
+    "rebuild": "builder.cli.rebuild",
     "release": "builder.cli.release",
     "report": "builder.cli.report",
     "sbom": "builder.cli.sbom",

@@ -12,7 +12,7 @@ from builder.core.events import Note
 from builder.core.hashing import sha256_file
 from builder.core.sandbox import Sandbox
 from builder.core.skopeo import ask_registry
-from builder.model.lock import LockedContainer
+from builder.model.lock import Lock, LockedContainer
 from builder.model.spec import Spec
 
 REGISTRY, ARCHIVE = "docker://", "oci-archive:"
@@ -20,12 +20,21 @@ _NAME = re.compile(r"(?P<name>.+?)(:(?P<tag>[^:/@]+))?(@sha256:(?P<digest>[0-9a-
 _MACHINE = ("--override-os=linux", "--override-arch=amd64")
 
 
+def fetch_image(context: Context, spec: Spec, lock: Lock) -> None:
+    """Bring the registry's image of the lock, if it names one, into the cache.
+
+    Raises UserError when it cannot be had.
+    """
+    locked = lock.container
+    if locked and spec.recipe is None and locked.source.startswith(REGISTRY):
+        context.cache.get(_stage(locked), lambda to: _from_registry(context, spec, locked, to))
+
+
 def fetch_layout(context: Context, tools: Sandbox, spec: Spec, locked: LockedContainer) -> Path:
     """Return the folder with the image layout of an image that the lock names by digest.
 
     Raises UserError when it cannot be had, or is not what the lock says.
     """
-    stage = Stage("container-oci", {"digest": locked.digest, "from": locked.source}, Path(__file__))
 
     def make(folder: Path) -> None:
         if locked.source.startswith(ARCHIVE):
@@ -33,7 +42,12 @@ def fetch_layout(context: Context, tools: Sandbox, spec: Spec, locked: LockedCon
         else:
             _from_registry(context, spec, locked, folder)
 
-    return context.cache.get(stage, make)
+    return context.cache.get(_stage(locked), make)
+
+
+def _stage(locked: LockedContainer) -> Stage:
+    inputs = {"digest": locked.digest, "from": locked.source}
+    return Stage("container-oci", inputs, Path(__file__))
 
 
 def repository(source: str) -> tuple[str, str | None]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from builder.core.errors import UserError
+from builder.core.files import link_or_copy
 from builder.core.hashing import sha256_file
 from builder.core.process import Runner
 from builder.model.lock import LockedPackage
@@ -64,7 +65,8 @@ def local_repository(
     """
     folder.mkdir(parents=True)
     for package in packages:
-        (folder / package.file_name).symlink_to(checked_deb(cache, package))
+        # No symbolic links: apt-ftparchive writes where they lead where that path is shorter.
+        link_or_copy(runner, checked_deb(cache, package), folder / package.file_name)
     index = runner.run(["apt-ftparchive", "packages", "."], cwd=folder).stdout
     (folder / "Packages").write_text(index)
 

@@ -18,7 +18,19 @@ from builder.core.errors import UserError
 from builder.core.process import CommandError, Finished, Runner
 from imgnode.release.signature import gpgv_command, signers
 
-_PACKAGES = {"gpg": "gnupg", "gpgv": "gpgv", "zstd": "zstd", "bwrap": "bubblewrap"}
+_PACKAGES = {
+    "bwrap": "bubblewrap",
+    "cert-to-efi-sig-list": "efitools",
+    "faketime": "faketime",
+    "gpg": "gnupg",
+    "gpgv": "gpgv",
+    "openssl": "openssl",
+    "sbattach": "sbsigntool",
+    "sbsign": "sbsigntool",
+    "sbverify": "sbsigntool",
+    "sign-efi-sig-list": "efitools",
+    "zstd": "zstd",
+}
 _ARMOR = re.compile(
     r"-----BEGIN PGP [A-Z ]+-----\n(?:[^\n]+\n)*\n([A-Za-z0-9+/=\n]+?)\n(?:=[A-Za-z0-9+/]{4}\n)?"
     r"-----END PGP [A-Z ]+-----"

@@ -15,6 +15,7 @@ from jinja2 import Environment, StrictUndefined
 from builder.core.context import Context
 from builder.core.errors import UserError
 from builder.core.sandbox import Sandbox
+from builder.disk.secureboot import BootSigning, lay_enrolment, sign_program
 from builder.disk.var import VarImage, build_var
 from builder.model.artifacts import DiskImage, Identity, Partition, RootImage
 from builder.model.base import MIB
@@ -35,16 +36,18 @@ def build_disk(
     uki: Path,
     layers: Sequence[Path],
     target: Path,
+    signing: BootSigning | None = None,
 ) -> DiskImage:
     """Write the disk image to `target` with systemd-repart(8); return its description.
 
     With `layers`, the files of the layer store, it has a `var` partition that holds them;
-    without, a node makes one. Raises UserError when the ESP cannot hold two UKIs.
+    without, a node makes one. With `signing` its boot loader is signed; `uki` is already.
+    Raises UserError when the ESP cannot hold two UKIs.
     """
     _check_esp(spec, uki)
     with context.cache.workspace("disk") as work:
         esp, definitions = work / "esp", work / "repart.d"
-        _fill_esp(context, tools, identity, uki, esp)
+        _fill_esp(context, tools, identity, uki, esp, signing)
         var = None
         if layers:
             var = build_var(context, tools, layers, identity.epoch, work / "var.ext4")
@@ -96,9 +99,20 @@ def _check_esp(spec: Spec, uki: Path) -> None:
         )
 
 
-def _fill_esp(context: Context, tools: Sandbox, identity: Identity, uki: Path, esp: Path) -> None:
+def _fill_esp(
+    context: Context,
+    tools: Sandbox,
+    identity: Identity,
+    uki: Path,
+    esp: Path,
+    signing: BootSigning | None,
+) -> None:
     shutil.copytree(context.project.image / "esp", esp)
     loader = tools.tools / _BOOT_LOADER
+    if signing:
+        loader = Path(shutil.copyfile(loader, esp.with_name(loader.name)))
+        sign_program(context.runner, signing, loader, identity.epoch)
+        lay_enrolment(signing, esp)
     for place in ("EFI/BOOT/BOOTX64.EFI", "EFI/systemd/systemd-bootx64.efi"):
         (esp / place).parent.mkdir(parents=True)
         shutil.copyfile(loader, esp / place)

@@ -14,6 +14,7 @@ from builder.core.files import copy_sparse, write_atomic
 from builder.core.hashing import sha256_file, sha256_tree
 from builder.core.sandbox import Sandbox
 from builder.disk.gpt import build_disk
+from builder.disk.secureboot import BootSigning, sign_program
 from builder.disk.uki import build_uki, kernel_command_line
 from builder.model.artifacts import (
     Artifact,
@@ -43,10 +44,12 @@ def build_files(
     driver: Driver | None,
     layers: Sequence[Path],
     keys: dict[str, str],
+    signing: BootSigning | None,
 ) -> Path:
     """Return the folder that holds every file of the image; `keys` are the parts' stage keys.
 
-    `layers` are the files of the layer store that the disk image brings along.
+    `layers` are the files of the layer store that the disk image brings along. With `signing`,
+    firmware with Secure Boot starts it.
     """
     inputs = {
         "parts": keys,
@@ -56,6 +59,7 @@ def build_files(
         "esp": sha256_tree(context.project.image / "esp"),
         "layers": sorted(path.name for path in layers),
         "repart": sha256_tree(context.project.image / "repart.d"),
+        **({"secure_boot": signing.digests()} if signing else {}),
     }
     stage = Stage("image", inputs, Path(__file__).parent)
 
@@ -63,11 +67,12 @@ def build_files(
         copy_sparse(context.runner, root.erofs, folder / "root.erofs")
         copy_sparse(context.runner, root.verity, folder / "root.verity")
         copy_sparse(context.runner, initrd, folder / "initrd.cpio")
-        build_uki(context, tools, spec, identity, root, initrd, folder / "uki.efi")
+        uki, target = folder / "uki.efi", folder / "disk.raw"
+        build_uki(context, tools, spec, identity, root, initrd, uki)
+        if signing:
+            sign_program(context.runner, signing, uki, identity.epoch)
         artifacts = _artifacts(folder)
-        target = folder / "disk.raw"
-        uki = folder / "uki.efi"
-        disk = build_disk(context, tools, spec, identity, root, uki, layers, target)
+        disk = build_disk(context, tools, spec, identity, root, uki, layers, target, signing)
         target.with_name(f"{target.name}{ENDING}").write_text(map_text(scan(target)))
         manifest = _manifest(spec, lock, identity, root, payload, driver, keys, disk, artifacts)
         write_atomic(folder / MANIFEST, manifest.model_dump_json(indent=1) + "\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
@@ -17,7 +18,17 @@ from builder.model.spec import Spec
 
 def write_lock(path: Path, lock: Lock) -> None:
     """Write the lock as JSON with one stable order, in one step."""
-    write_atomic(path, lock.model_dump_json(indent=1) + "\n")
+    write_atomic(path, lock_text(lock))
+
+
+def names_password(lock: Lock) -> bool:
+    """Tell whether an archive's address holds credentials: such a lock is not handed on."""
+    return any("@" in urlsplit(one.uri).netloc for one in lock.archives)
+
+
+def lock_text(lock: Lock) -> str:
+    """Return the lock as its file holds it."""
+    return lock.model_dump_json(indent=1) + "\n"
 
 
 def read_lock(path: Path, spec: Spec) -> Lock:

@@ -13,7 +13,8 @@ from builder.model.lock import Sha256
 
 # What tells of an image and lies beside it, if it was made: no node needs it.
 PROVENANCE, SPDX, CYCLONEDX = "provenance.json", "sbom.spdx.json", "sbom.cdx.json"
-DOCUMENTS = (PROVENANCE, CYCLONEDX, SPDX)
+LOCK = "lock.json"
+DOCUMENTS = (LOCK, PROVENANCE, CYCLONEDX, SPDX)
 
 
 class Identity(Closed):

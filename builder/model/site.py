@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_address, ip_network
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from builder.model.base import Closed, Line, Name, PackageName, Word
 from builder.model.container import Source
 from builder.model.driver import DriverBranch
 
+ENROLMENT = ("PK.auth", "KEK.auth", "db.auth")  # signed lists of keys, as firmware takes them
 FLAT = "/"  # the suite of an archive without dists/ (sources.list(5))
 Fingerprint = Annotated[str, Field(pattern=r"^[0-9A-F]{40}$")]
 PackageGlob = Annotated[str, Field(pattern=r"^[a-z0-9*?][a-z0-9+.*?-]*$")]
@@ -148,6 +156,26 @@ class ModuleKey(Closed):
 
     key: FilePath = Field(description="private key (PEM); absolute, or beside the site file")
     certificate: FilePath = Field(description="its certificate (PEM or DER); as above")
+
+
+class SecureBoot(Closed):
+    """Signs what the firmware starts, boot loader and kernel image, by Authenticode."""
+
+    key: FilePath = Field(
+        description="private key of db: file (PEM), absolute or beside the site file; or a "
+        "pkcs11: address"
+    )
+    certificate: FilePath = Field(description="its certificate (PEM); as above")
+    enrol: FilePath | None = Field(
+        None,
+        description="folder with PK.auth, KEK.auth and db.auth, which go onto the ESP for "
+        "systemd-boot to enrol; none: keys come into the firmware by other ways",
+    )
+    enrolment: Literal["manual", "if-safe", "force"] = Field(
+        "manual",
+        description="when systemd-boot enrols them, in firmware that is in setup mode: from its "
+        "menu; by itself in virtual machines; by itself everywhere (loader.conf(5))",
+    )
 
 
 class ReleaseKeys(Closed):
@@ -304,6 +332,9 @@ class Site(Closed):
     module_key: ModuleKey | None = Field(
         None, description="signs the modules that are built here; none: they are not signed"
     )
+    secure_boot: SecureBoot | None = Field(
+        None, description="signs boot loader and kernel image; none: they are not signed"
+    )
     roles: dict[Name, Name] = Field(
         default_factory=dict,
         description="package lists that stand in for those that a profile names, such as "
@@ -313,3 +344,11 @@ class Site(Closed):
         default_factory=dict,
         description="container images that stand in for those that a profile names",
     )
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave `secure_boot` out where it is not set: such images keep their names and bytes."""
+        values: dict[str, Any] = handler(self)
+        if values.get("secure_boot", self) is None:
+            del values["secure_boot"]
+        return values

@@ -14,11 +14,12 @@ Accel = Literal["kvm", "tcg"]
 PROGRAM = "qemu-system-x86_64"
 SSH_PORT, API_PORT = 22, 8000
 # Emulated, SHA-256 by vector instructions is four times slower than the plain one, and dm-verity
-# lives on it. systemd-stub(7) takes the word where Secure Boot is off.
+# lives on it. systemd-stub(7) takes the word, with Secure Boot as well (254).
 _EMULATED = (
     "-smbios",
     "type=11,value=io.systemd.stub.kernel-cmdline-extra=module_blacklist=sha256_ssse3",
 )
+_SMM = ("-global", "driver=cfi.pflash01,property=secure,value=on")
 _OVMF = Path("/usr/share/OVMF")
 _RELAY = Path(__file__).with_name("relay.py")
 # Firmware tries network boot for minutes unless told not to.
@@ -27,10 +28,17 @@ _NO_NETWORK_BOOT = ("IPv4PXESupport", "IPv6PXESupport", "IPv4Support", "IPv6Supp
 
 @dataclass(frozen=True)
 class Firmware:
-    """UEFI firmware: the read-only code, and the template of its variables."""
+    """UEFI firmware: the read-only code, and the template of its variables.
+
+    `smm` keeps the variables from all but the firmware itself, which Secure Boot needs.
+    """
 
     code: Path = _OVMF / "OVMF_CODE_4M.fd"
     variables: Path = _OVMF / "OVMF_VARS_4M.fd"
+    smm: bool = False
+
+
+SECURE_BOOT = Firmware(code=_OVMF / "OVMF_CODE_4M.secboot.fd", smm=True)  # without keys: setup mode
 
 
 @dataclass(frozen=True)
@@ -100,7 +108,8 @@ def qemu_argv(config: VmConfig, paths: VmPaths, ports: Mapping[int, int]) -> lis
     """Return the whole command; `ports` names for each open guest port that of 127.0.0.1."""
     return [
         *(PROGRAM, "-no-user-config", "-nodefaults", "-display", "none"),
-        *("-machine", "q35,smm=off,vmport=off"),
+        *("-machine", f"q35,smm={'on' if config.firmware.smm else 'off'},vmport=off"),
+        *(_SMM if config.firmware.smm else ()),
         *accel_arguments(config.accel),
         *(_EMULATED if config.accel == "tcg" else ()),
         *("-m", str(config.memory_mib), "-smp", str(config.cpus)),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from builder.core.files import copy_sparse, remove_tree
 from builder.vm.disk import DEFAULT_SIZE, prepare_disk, write_seed
 from builder.vm.machine import Machine
-from builder.vm.qemu import API_PORT, SSH_PORT, VmConfig
+from builder.vm.qemu import API_PORT, SSH_PORT, Firmware, VmConfig
 from builder.vm.seed import raw_files, seed_files
 from builder.vm.ssh import Ssh, make_key
 
@@ -57,6 +57,7 @@ def start_node(
     extra: tuple[str, ...] = (),
     ports: tuple[int, ...] = (),
     write_log: Path | None = None,
+    firmware: Firmware | None = None,
 ) -> Iterator[VmNode]:
     """Boot a copy of the disk image with a seed that also lets a key of our own in.
 
@@ -81,6 +82,7 @@ def start_node(
             memory_mib=size.memory_mib,
             cpus=size.cpus,
             accel=accel,
+            firmware=firmware or Firmware(),
             host_services=services,
             extra=extra,
             open_ports=(SSH_PORT, API_PORT, *ports),

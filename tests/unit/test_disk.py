@@ -99,7 +99,7 @@ def test_the_esp_starts_with_three_tries(tmp_path: Path) -> None:
     (tmp_path / "image/esp/loader/loader.conf").write_text("timeout 0\n")
     kernel = uki(tmp_path, MIB)
     esp = tmp_path / "esp"
-    _fill_esp(context(tmp_path), box, IDENTITY, kernel, esp)
+    _fill_esp(context(tmp_path), box, IDENTITY, kernel, esp, None)
     files = sorted(str(path.relative_to(esp)) for path in esp.rglob("*") if path.is_file())
     assert files == [
         "EFI/BOOT/BOOTX64.EFI",

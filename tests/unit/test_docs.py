@@ -22,10 +22,6 @@ GLOBAL = {"--help", "--version"}
 Commands = Mapping[str, set[str]]  # "cache prune" → its options; groups have theirs, too
 
 
-class _Caught(Exception):
-    """Carries the node's parser out of its `main`."""
-
-
 def of_click(group: click.Group, before: tuple[str, ...] = ()) -> Iterator[tuple[str, set[str]]]:
     context = click.Context(group)
     for name in group.list_commands(context):
@@ -51,18 +47,9 @@ def of_argparse(
 
 
 @pytest.fixture
-def there(monkeypatch: pytest.MonkeyPatch) -> dict[str, Commands]:
+def there() -> dict[str, Commands]:
     """Return every command of both programs, with its options."""
-    parsers: list[argparse.ArgumentParser] = []
-
-    def catch(self: argparse.ArgumentParser, _: object) -> None:
-        parsers.append(self)
-        raise _Caught
-
-    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", catch)
-    with pytest.raises(_Caught):
-        cli.main([])
-    return {"imgbuild": dict(of_click(imgbuild)), "imgnode": dict(of_argparse(parsers[0]))}
+    return {"imgbuild": dict(of_click(imgbuild)), "imgnode": dict(of_argparse(cli.parser()))}
 
 
 def calls(page: Path) -> Iterator[tuple[str, list[str]]]:

@@ -109,7 +109,7 @@ def test_a_part_may_lie_there_as_it_is() -> None:
         ({"root_hash": digest("9")}, "release.json: has another root hash than manifest.json"),
         (
             {"documents": (FullFile(name="disk.raw", bytes=1, sha256=digest("0")),)},
-            "disk.raw: is none of provenance.json, sbom.cdx.json, sbom.spdx.json",
+            "disk.raw: is none of lock.json, provenance.json, sbom.cdx.json, sbom.spdx.json",
         ),
         ({"parts": ()}, "release.json: parts are not root.erofs, root.verity, uki.efi"),
     ],

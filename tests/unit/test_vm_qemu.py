@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.vm.qemu import Firmware, HostService, VmConfig, VmPaths, qemu_argv
+from builder.vm.qemu import SECURE_BOOT, Firmware, HostService, VmConfig, VmPaths, qemu_argv
 
 PATHS = VmPaths(Path("/run/vm"))
 
@@ -68,6 +68,16 @@ def test_firmware_code_is_read_only_and_its_variables_private() -> None:
     assert "if=pflash,format=raw,unit=0,readonly=on,file=/fw/code.fd" in argv
     assert "if=pflash,format=raw,unit=1,file=/run/vm/vars.fd" in argv
     assert not any("/fw/vars.fd" in word for word in argv)
+
+
+def test_secure_boot_keeps_the_variables_from_the_guest() -> None:
+    plain = qemu_argv(VmConfig(disk=Path("/d.raw")), PATHS, {22: 2222})
+    secure = qemu_argv(VmConfig(disk=Path("/d.raw"), firmware=SECURE_BOOT), PATHS, {22: 2222})
+    assert value_after(plain, "-machine") == "q35,smm=off,vmport=off"
+    assert value_after(secure, "-machine") == "q35,smm=on,vmport=off"
+    assert "driver=cfi.pflash01,property=secure,value=on" in secure
+    assert any(word.endswith("OVMF_CODE_4M.secboot.fd") for word in secure)
+    assert not any("secure" in word or "secboot" in word for word in plain)
 
 
 def test_firmware_does_not_try_the_network() -> None:

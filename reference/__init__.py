@@ -1,0 +1,1 @@
+"""Reference pages, man pages and shell completion, made of the code that they are about."""
