@@ -15,6 +15,7 @@ from rich.table import Table
 from builder.cli import options
 from builder.cli.flashbar import bars
 from builder.cli.flashseed import read_seed
+from builder.cli.flashstick import Install, stick
 from builder.cli.session import session
 from builder.compare.manifest import newest_image
 from builder.core.context import Context
@@ -47,6 +48,16 @@ from builder.flash.source import Source, find_source
 @click.option("--serial", metavar="S", help="serial number of the disk; none: it has none")
 @click.option("--erase", is_flag=True, help="write over data that imgbuild does not know")
 @click.option("--no-verify", is_flag=True, help="do not read back what was written")
+@click.option(
+    "--installer",
+    type=click.Path(path_type=Path),
+    help="make a stick that installs to a machine's own disk: what imgbuild installer made",
+)
+@click.option("--disk", default="largest-nvme", show_default=True, metavar="RULE", help="which")
+@click.option("--wipe", is_flag=True, help="the installer gives up what that disk holds")
+@click.option("--then", "end", type=click.Choice(["poweroff", "reboot"]), default="poweroff")
+@click.option("--report", metavar="URL", help="where the installer posts its progress")
+@click.option("--channel", metavar="NAME", help="default: any that names the version")
 @click.option("--json", "as_json", is_flag=True, help="the list for machines")
 @options.debug
 def command(
@@ -59,6 +70,12 @@ def command(
     serial: str | None,
     erase: bool,
     no_verify: bool,
+    installer: Path | None,
+    disk: str,
+    wipe: bool,
+    end: str,
+    report: str | None,
+    channel: str | None,
     as_json: bool,
     debug: bool,
 ) -> None:
@@ -72,10 +89,20 @@ def command(
             _list(removable_devices(context.runner), as_json=as_json)
             return
         work.chmod(0o700)  # seeds hold secrets
-        source = _source(context, image, keyrings, work)
-        found = find_device(context.runner, device)
-        check_device(found, source.least_bytes, erase=erase)
-        made = _seed(context, source, seed, network, work)
+        source: Source
+        made = None
+        if installer:
+            install = Install(installer, disk, wipe, end, report, channel)
+            found = find_device(context.runner, device)
+            check_device(found, 0, erase=erase)
+            folder = image or newest_image(context.project.out)
+            source = stick(context, install, folder, keyrings, seed, network, work)
+            check_device(found, source.least_bytes, erase=erase)
+        else:
+            source = _source(context, image, keyrings, work)
+            found = find_device(context.runner, device)
+            check_device(found, source.least_bytes, erase=erase)
+            made = _seed(context, source, seed, network, work)
         _confirm(found, source, serial, yes=yes)
         _flash(context, found, source, made, verify=not no_verify)
 

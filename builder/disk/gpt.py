@@ -96,12 +96,17 @@ def _check_esp(spec: Spec, uki: Path) -> None:
         )
 
 
-def _fill_esp(context: Context, tools: Sandbox, identity: Identity, uki: Path, esp: Path) -> None:
+def lay_boot_loader(context: Context, tools: Sandbox, esp: Path) -> None:
+    """Make the folder `esp`, with boot loader and its settings."""
     shutil.copytree(context.project.image / "esp", esp)
     loader = tools.tools / _BOOT_LOADER
     for place in ("EFI/BOOT/BOOTX64.EFI", "EFI/systemd/systemd-bootx64.efi"):
         (esp / place).parent.mkdir(parents=True)
         shutil.copyfile(loader, esp / place)
+
+
+def _fill_esp(context: Context, tools: Sandbox, identity: Identity, uki: Path, esp: Path) -> None:
+    lay_boot_loader(context, tools, esp)
     entry = esp / "EFI/Linux" / f"{identity.stem}+{_TRIES}.efi"
     entry.parent.mkdir()
     shutil.copyfile(uki, entry)

@@ -16,11 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from imgnode import process
+from imgnode.install.disks import Disk
 from imgnode.install.why import TABLE
-from imgnode.update.refused import DAMAGED, Refused
+from imgnode.payload import LayerFile
+from imgnode.update.refused import DAMAGED, TOO_LARGE, Refused
 
 _COMMAND_S = 600
 _SECTOR = 512
+_GB = 10**9
+_SPARE = 128 << 20  # tables of the disk and of var's file system
 EMPTY, CIDATA, VAR = "_empty", "cidata", "var"
 # UAPI.2, Discoverable Partitions Specification, x86-64.
 _TYPES = {
@@ -80,6 +84,22 @@ def read_wanted(manifest: dict[str, Any]) -> tuple[Wanted, ...]:
         if one.type not in _TYPES or not _LABEL.fullmatch(one.label) or not whole:
             raise Refused(DAMAGED, f"the manifest's partition {one.label!r} does not fit")
     return tuple(rows)
+
+
+def least_bytes(
+    manifest: dict[str, Any], wanted: Sequence[Wanted], layers: Sequence[LayerFile]
+) -> int:
+    """Return how large a disk must be: for every partition, and for what `var` gets at once."""
+    told = manifest["disk"].get("least_bytes")
+    own = sum(one.bytes for one in wanted) + sum(one.bytes for one in layers) + _SPARE
+    return max(own, told if isinstance(told, int) else 0)
+
+
+def check_size(disk: Disk, least: int) -> None:
+    """Raise Refused for a disk that is too small."""
+    if disk.bytes < least:
+        fact = f"{disk.path}: has {disk.bytes / _GB:.1f} GB, this image needs {least / _GB:.1f} GB"
+        raise Refused(TOO_LARGE, fact, "order another disk, or take a profile that needs less")
 
 
 def read_layout(disk: Path) -> Layout | None:
