@@ -20,6 +20,7 @@ class InitrdRecipe(Closed):
         (), description="further modules, taken where the kernel has them"
     )
     exclude: tuple[str, ...] = Field((), description="paths left out, as shell globs from the root")
+    keep: tuple[str, ...] = Field((), description="what of the initrd's `exclude` stays after all")
 
     def with_more(self, more: InitrdRecipe) -> InitrdRecipe:
         """Return a recipe with everything of both."""
@@ -27,7 +28,7 @@ class InitrdRecipe(Closed):
             packages=(*self.packages, *more.packages),
             modules=(*self.modules, *more.modules),
             optional_modules=(*self.optional_modules, *more.optional_modules),
-            exclude=(*self.exclude, *more.exclude),
+            exclude=(*(one for one in self.exclude if one not in more.keep), *more.exclude),
         )
 
 
