@@ -24,7 +24,7 @@ from imgnode.update.refused import DAMAGED, TOO_LARGE, Refused
 _COMMAND_S = 600
 _SECTOR = 512
 _GB = 10**9
-_SPARE = 128 << 20  # tables of the disk and of var's file system
+_SPARE = 16 << 20  # the disk's two tables, and what is lost to alignment
 EMPTY, CIDATA, VAR = "_empty", "cidata", "var"
 # UAPI.2, Discoverable Partitions Specification, x86-64.
 _TYPES = {
@@ -91,7 +91,8 @@ def least_bytes(
 ) -> int:
     """Return how large a disk must be: for every partition, and for what `var` gets at once."""
     told = manifest["disk"].get("least_bytes")
-    own = sum(one.bytes for one in wanted) + sum(one.bytes for one in layers) + _SPARE
+    var = sum(one.bytes for one in layers) * 21 // 20  # ext4 keeps some for itself
+    own = sum(one.bytes for one in wanted) + var + _SPARE
     return max(own, told if isinstance(told, int) else 0)
 
 

@@ -17,7 +17,7 @@ from builder.core.files import remove_tree
 from builder.core.process import Runner
 from builder.vm.qemu import Accel, HostService
 from tests.unit.install_room import listening
-from tests.vm.conftest import BOOT_S, FOLDER, ROOT
+from tests.vm.conftest import FOLDER, ROOT
 from tests.vm.installing import (
     GIB,
     INSTALL_S,
@@ -31,8 +31,9 @@ from tests.vm.installing import (
 )
 from tests.vm.versions import SERVER, make_versions
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(2 * 3600)]
 ENDED = r"install: (done|failed).*"
+UP_S = 1200.0
 
 
 @pytest.fixture(scope="module")
@@ -69,15 +70,15 @@ def bench_(
 
 
 def say(bench: Bench, command: str) -> str:
-    done = bench.ssh.run(command, BOOT_S)
+    done = bench.ssh.run(command, UP_S)
     assert done.rc == 0, f"{command}: {done.rc}\n{done.stdout}\n{done.stderr}"
     return done.stdout.strip()
 
 
 def come_up(bench: Bench, since: int) -> None:
-    bench.machine.wait_for("login:", BOOT_S, since=since)
-    bench.ssh.wait_ready(BOOT_S)
-    bench.ssh.run("systemctl is-system-running --wait", BOOT_S)
+    bench.machine.wait_for("login:", UP_S, since=since)
+    bench.ssh.wait_ready(UP_S)
+    bench.ssh.run("systemctl is-system-running --wait", UP_S)
 
 
 def test_a_power_cut_costs_time_only(bench_: Bench) -> None:
@@ -116,7 +117,7 @@ def test_progress_was_posted(bench_: Bench, posts: list[dict[str, Any]]) -> None
 def test_reinstalling_keeps_var(bench_: Bench, workshop: Workshop, target: Path) -> None:
     machine = bench_.machine
     say(bench_, "echo kept | sudo tee /var/lib/imgnode/mark; sync")
-    machine.poweroff(BOOT_S)
+    machine.poweroff(UP_S)
     usual = machine.config
     stick = workshop.stick("gpu-08")
     machine.config = replace(usual, disk=stick, extra=second(target))
