@@ -26,6 +26,8 @@ _SECTOR = 512
 _GB = 10**9
 _SPARE = 16 << 20  # the disk's two tables, and what is lost to alignment
 EMPTY, CIDATA, VAR = "_empty", "cidata", "var"
+_NEW_VAR = "_var"  # until the table and its file systems are whole on the disk
+_SFDISK = ("sfdisk", "--quiet", "--no-reread", "--no-tell-kernel")
 # UAPI.2, Discoverable Partitions Specification, x86-64.
 _TYPES = {
     "esp": "c12a7328-f81f-11d2-ba4b-00a0c93ec93b",
@@ -132,7 +134,9 @@ def is_empty(disk: Path) -> bool:
 
 
 def has_var(disk: Path, layout: Layout) -> bool:
-    """Tell whether `var` has a file system: a run may have been cut off before."""
+    """Tell whether `var` has a file system, whole: a run may have been cut off before."""
+    if layout.var.label == _NEW_VAR:
+        return False
     place, magic = _EXT4
     with disk.open("rb") as stream:
         stream.seek(layout.var.offset + place)
@@ -149,12 +153,15 @@ def create(disk: Path, wanted: Sequence[Wanted], work: Path) -> Layout:
     folder.mkdir(parents=True)
     for number, one in enumerate(wanted):
         (folder / f"{10 + number}.conf").write_text(_definition(one))
-    text = f"[Partition]\nType={VAR}\nLabel={VAR}\nFormat=ext4\n"
+    text = f"[Partition]\nType={VAR}\nLabel={_NEW_VAR}\nFormat=ext4\n"
     (folder / "90-var.conf").write_text(text)
     _must(["wipefs", "--all", "--force", str(disk)], disk)
     words = ["--empty=force", "--dry-run=no", "--discard=yes", "--seed=random"]
     _must(["systemd-repart", *words, f"--definitions={folder}", str(disk)], disk)
     layout = read_layout(disk)
+    if layout:
+        _label(disk, layout.var, VAR)  # last: from here on it is kept
+        layout = read_layout(disk)
     if layout is None or not has_var(disk, layout):
         # It only warns where a file system cannot be made, and ends well.
         raise Refused(TABLE, f"{disk}: systemd-repart did not make what it should", "dmesg")
@@ -164,12 +171,15 @@ def create(disk: Path, wanted: Sequence[Wanted], work: Path) -> Layout:
 def name_slot(disk: Path, layout: Layout, slot: int, label: str, root_hash: str | None) -> None:
     """Give both partitions of a slot their label, and the halves of the root hash as UUIDs."""
     halves = (root_hash[:32], root_hash[32:]) if root_hash else (None, None)
-    words = ["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel"]
     for part, half in zip((layout.roots[slot], layout.trees[slot]), halves, strict=True):
-        where = [str(disk), str(part.number)]
-        _must([*words, "--part-label", *where, label], disk)
+        _label(disk, part, label)
         if half:
-            _must([*words, "--part-uuid", *where, str(uuid.UUID(half))], disk)
+            where = [str(disk), str(part.number), str(uuid.UUID(half))]
+            _must([*_SFDISK, "--part-uuid", *where], disk)
+
+
+def _label(disk: Path, part: Partition, label: str) -> None:
+    _must([*_SFDISK, "--part-label", str(disk), str(part.number), label], disk)
 
 
 def _definition(one: Wanted) -> str:
