@@ -16,6 +16,7 @@ from pathlib import Path
 from imgnode import process
 from imgnode.download import fetch_small
 from imgnode.install import medium
+from imgnode.install.consoles import tell
 from imgnode.install.order import Order, parse_order
 from imgnode.install.report import Identity, Reporter, read_identity
 from imgnode.install.run import install
@@ -100,7 +101,8 @@ def main() -> int:
 
 
 def _say(text: str) -> None:
-    print(f"install: {text}", flush=True)
+    print(f"install: {text}", flush=True)  # to the journal
+    tell(f"install: {text}")
 
 
 if __name__ == "__main__":

@@ -178,6 +178,12 @@ def test_a_machine_is_known_by_what_the_firmware_says(tmp_path: Path) -> None:
     assert (found.serial, found.uuid, found.macs) == ("S1", "", ("52:54:00:00:00:01",))
 
 
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No console of this host is written to."""
+    monkeypatch.setattr(entry, "tell", lambda _: None)
+
+
 @pytest.fixture
 def online(monkeypatch: pytest.MonkeyPatch) -> None:
     """The network is there at once."""

@@ -11,7 +11,7 @@ import pytest
 
 from imgnode import download, process
 from imgnode.install import __main__ as entry
-from imgnode.install import firmware, medium
+from imgnode.install import consoles, firmware, medium
 from imgnode.install.disks import Disk, check_rule
 from imgnode.install.order import parse_order
 from imgnode.install.report import Identity, Reporter
@@ -179,6 +179,19 @@ def test_rules_are_judged_before_there_are_disks() -> None:
     check_rule("size=400-1000,smallest")
     with pytest.raises(Refused, match="not understood at 'biggest'"):
         check_rule("biggest")
+
+
+def test_every_console_is_told(tmp_path: Path) -> None:
+    active = tmp_path / "sys/class/tty/console/active"
+    active.parent.mkdir(parents=True)
+    active.write_text("tty0 ttyS0 gone\n")
+    (tmp_path / "dev").mkdir()
+    for name in ("tty0", "ttyS0"):
+        (tmp_path / "dev" / name).touch()
+    consoles.tell("install: seed", tmp_path)
+    consoles.tell("install: seed", tmp_path / "nowhere")
+    for name in ("tty0", "ttyS0"):
+        assert (tmp_path / "dev" / name).read_bytes() == b"install: seed\r\n"
 
 
 def test_the_console_hears_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
