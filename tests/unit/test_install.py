@@ -154,6 +154,19 @@ def test_a_table_that_was_never_finished_is_made_anew(machine: Machine, site: Si
     assert "systemd-repart" in {argv[0] for argv in machine.ran}
 
 
+@pytest.mark.parametrize("mib", [64, 256, 512])
+def test_an_esp_is_formatted_for_its_own_size(place: Path, mib: int) -> None:
+    """mkfs.vfat would go by the disk's, and make what mtools and firmware read as another kind."""
+    disk = place / "large"
+    with disk.open("wb") as stream:
+        stream.truncate(64 << 30)
+    esp = table.Partition(1, "esp", "esp", 1 << 20, mib << 20)
+    for _ in range(2):
+        vfat.forget_entries(disk, esp)
+    listed = process.run(["mdir", "-b", "-i", f"{disk}@@{1 << 20}", "::/EFI"], timeout_s=60)
+    assert listed.stdout.strip() == "::/EFI/Linux/"
+
+
 def test_slots_too_small_are_told_and_the_old_version_stays(machine: Machine, site: Site) -> None:
     install(machine.order(site.address), machine.reporter(), machine.root)
     small = machine.layout
