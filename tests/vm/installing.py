@@ -68,6 +68,17 @@ def make_workshop(runner: Runner, versions: Versions) -> Workshop:
     return Workshop(versions, make_key(runner, top / "key"), installer)
 
 
+def asking(workshop: Workshop, address: str) -> Path:
+    """Build the installer that asks a server what to do."""
+    versions = workshop.versions
+    made = versions.place.top / "asking.efi"
+    versions.place.run(
+        *("installer", "--profile", versions.profile, "--out", str(made), "--order", address),
+        env={"IMGBUILD_CACHE": str(versions.cache)},
+    ).done()
+    return made
+
+
 def blank(path: Path, size: int) -> Path:
     """Make an empty disk."""
     path.unlink(missing_ok=True)
