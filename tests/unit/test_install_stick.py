@@ -55,6 +55,10 @@ def disks(*labels: str) -> process.Finished:
     return process.Finished(0, json.dumps({"blockdevices": [whole]}), "")
 
 
+def put_order(folder: Path, text: str) -> None:
+    (folder / medium.ORDER_FILE).write_text(text)
+
+
 def machine(tmp_path: Path, cmdline: str = "quiet ximgnode.order=http://a") -> Path:
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc/cmdline").write_text(cmdline)
@@ -63,7 +67,7 @@ def machine(tmp_path: Path, cmdline: str = "quiet ximgnode.order=http://a") -> P
 
 def test_without_an_address_the_order_lies_on_the_stick(tmp_path: Path, programs: Programs) -> None:
     programs.answers["lsblk"] = disks("imgbuild-installer", medium.LABEL)
-    programs.mount = lambda point: (point / "order.json").write_text(json.dumps(ORDER)) and None
+    programs.mount = lambda point: put_order(point, json.dumps(ORDER))
     found = entry.read_order(machine(tmp_path))
     assert found.releases == f"file://{tmp_path}/run/imgnode/medium/releases"
     assert (found.image_id, found.then) == ("imgbuild-a100", "poweroff")
@@ -107,7 +111,7 @@ def test_a_stick_with_a_bad_order(
 ) -> None:
     programs.answers["lsblk"] = disks(medium.LABEL)
     if order is not None:
-        programs.mount = lambda point: (point / "order.json").write_text(order) and None
+        programs.mount = lambda point: put_order(point, order)
     with pytest.raises(Refused, match=told):
         entry.read_order(machine(tmp_path))
 
