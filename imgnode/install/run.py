@@ -76,9 +76,11 @@ def _layout(
     if found and table.has_var(disk, found):
         reporter.begin("keep")
         _check_room(offer, found, disk)
+        table.settle(disk)
         vfat.forget_entries(disk, found.esp)
         return found
-    if not order.wipe and found is None and not table.is_empty(disk):
+    free = order.wipe or found or table.is_empty(disk) or table.is_half_made(disk)
+    if not free:
         hint = "is it the right machine? then order it with wipe"
         raise Refused(FOREIGN, f"{disk}: holds data that is not an image's", hint)
     table.check_size(chosen, table.least_bytes(manifest, wanted, offer.layers))

@@ -7,6 +7,7 @@ disk and a flashed one are alike; `var` is the rest, as on a node's first boot.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import uuid
@@ -27,6 +28,9 @@ _GB = 10**9
 _SPARE = 16 << 20  # the disk's two tables, and what is lost to alignment
 EMPTY, CIDATA, VAR = "_empty", "cidata", "var"
 _NEW_VAR = "_var"  # until the table and its file systems are whole on the disk
+# What a power cut leaves of a table that is being written may look like anybody's: so it is said
+# before, between the table and the first partition, and taken back when all is whole.
+_MARK_AT, _MARK = 512 << 10, b"imgbuild: a table is being made here\n".ljust(512, b"\0")
 _SFDISK = ("sfdisk", "--quiet", "--no-reread", "--no-tell-kernel")
 # UAPI.2, Discoverable Partitions Specification, x86-64.
 _TYPES = {
@@ -133,6 +137,19 @@ def is_empty(disk: Path) -> bool:
     return told.rc == 0 and not (told.stdout.strip() and json.loads(told.stdout)["signatures"])
 
 
+def is_half_made(disk: Path) -> bool:
+    """Tell whether a run was cut off while it made the table of a disk that was free."""
+    with disk.open("rb") as stream:
+        stream.seek(_MARK_AT)
+        return stream.read(len(_MARK)) == _MARK
+
+
+def settle(disk: Path) -> None:
+    """Take back that a table is being made. Raises OSError."""
+    if is_half_made(disk):
+        _write(disk, _MARK_AT, bytes(len(_MARK)))
+
+
 def has_var(disk: Path, layout: Layout) -> bool:
     """Tell whether `var` has a file system, whole: a run may have been cut off before."""
     if layout.var.label == _NEW_VAR:
@@ -156,7 +173,9 @@ def create(disk: Path, wanted: Sequence[Wanted], work: Path) -> Layout:
     text = f"[Partition]\nType={VAR}\nLabel={_NEW_VAR}\nFormat=ext4\n"
     (folder / "90-var.conf").write_text(text)
     _must(["wipefs", "--all", "--force", str(disk)], disk)
-    words = ["--empty=force", "--dry-run=no", "--discard=yes", "--seed=random"]
+    process.run(["blkdiscard", "--force", str(disk)], timeout_s=_COMMAND_S)  # not all disks can
+    _write(disk, _MARK_AT, _MARK)
+    words = ["--empty=force", "--dry-run=no", "--discard=no", "--seed=random"]
     _must(["systemd-repart", *words, f"--definitions={folder}", str(disk)], disk)
     layout = read_layout(disk)
     if layout:
@@ -165,6 +184,7 @@ def create(disk: Path, wanted: Sequence[Wanted], work: Path) -> Layout:
     if layout is None or not has_var(disk, layout):
         # It only warns where a file system cannot be made, and ends well.
         raise Refused(TABLE, f"{disk}: systemd-repart did not make what it should", "dmesg")
+    settle(disk)
     return layout
 
 
@@ -176,6 +196,13 @@ def name_slot(disk: Path, layout: Layout, slot: int, label: str, root_hash: str 
         if half:
             where = [str(disk), str(part.number), str(uuid.UUID(half))]
             _must([*_SFDISK, "--part-uuid", *where], disk)
+
+
+def _write(disk: Path, offset: int, data: bytes) -> None:
+    with disk.open("r+b", buffering=0) as stream:
+        stream.seek(offset)
+        stream.write(data)
+        os.fsync(stream.fileno())
 
 
 def _label(disk: Path, part: Partition, label: str) -> None:

@@ -167,6 +167,30 @@ def test_an_esp_is_formatted_for_its_own_size(place: Path, mib: int) -> None:
     assert listed.stdout.strip() == "::/EFI/Linux/"
 
 
+def test_a_table_of_which_a_power_cut_left_a_piece(machine: Machine, site: Site) -> None:
+    """A protective MBR alone looks like a foreign table; that it is ours stands beside it."""
+    genuine = machine._repart
+
+    def cut(folder: Path) -> process.Finished:
+        genuine(folder)
+        with machine.disk.open("r+b") as stream:
+            stream.seek(512)
+            stream.write(bytes(33 * 512))
+            stream.seek(-33 * 512, 2)
+            stream.write(bytes(33 * 512))
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(machine, "_repart", cut)
+        with pytest.raises(KeyboardInterrupt):
+            install(machine.order(site.address), machine.reporter(), machine.root)
+    assert table.read_layout(machine.disk) is None
+    assert not table.is_empty(machine.disk)
+    install(machine.order(site.address), machine.reporter(), machine.root)
+    assert installed(machine)
+    assert not table.is_half_made(machine.disk)
+
+
 def test_slots_too_small_are_told_and_the_old_version_stays(machine: Machine, site: Site) -> None:
     install(machine.order(site.address), machine.reporter(), machine.root)
     small = machine.layout
