@@ -15,7 +15,7 @@ from rich.table import Table
 from builder.cli import options
 from builder.cli.flashbar import bars
 from builder.cli.flashseed import read_seed
-from builder.cli.flashstick import Install, stick
+from builder.cli.flashstick import Install, needs_installer, stick
 from builder.cli.session import session
 from builder.compare.manifest import newest_image
 from builder.core.context import Context
@@ -53,9 +53,11 @@ from builder.flash.source import Source, find_source
     type=click.Path(path_type=Path),
     help="make a stick that installs to a machine's own disk: what imgbuild installer made",
 )
-@click.option("--disk", default="largest-nvme", show_default=True, metavar="RULE", help="which")
-@click.option("--wipe", is_flag=True, help="the installer gives up what that disk holds")
-@click.option("--then", "end", type=click.Choice(["poweroff", "reboot"]), default="poweroff")
+@click.option("--disk", metavar="RULE", help="which one it takes; default: largest-nvme")
+@click.option("--wipe", is_flag=True, help="it gives up what that disk holds")
+@click.option(
+    "--then", "end", type=click.Choice(["poweroff", "reboot"]), help="at its end; default: poweroff"
+)
 @click.option("--report", metavar="URL", help="where the installer posts its progress")
 @click.option("--channel", metavar="NAME", help="default: any that names the version")
 @click.option("--json", "as_json", is_flag=True, help="the list for machines")
@@ -71,9 +73,9 @@ def command(
     erase: bool,
     no_verify: bool,
     installer: Path | None,
-    disk: str,
+    disk: str | None,
     wipe: bool,
-    end: str,
+    end: str | None,
     report: str | None,
     channel: str | None,
     as_json: bool,
@@ -88,17 +90,22 @@ def command(
         if device is None:
             _list(removable_devices(context.runner), as_json=as_json)
             return
+        if network and seed is None:
+            raise UserError("--network needs --seed", hint="imgbuild seed new writes an example")
         work.chmod(0o700)  # seeds hold secrets
         source: Source
         made = None
         if installer:
-            install = Install(installer, disk, wipe, end, report, channel)
+            install = Install(
+                installer, disk or "largest-nvme", wipe, end or "poweroff", report, channel
+            )
             found = find_device(context.runner, device)
             check_device(found, 0, erase=erase)
             folder = image or newest_image(context.project.out)
             source = stick(context, install, folder, keyrings, seed, network, work)
             check_device(found, source.least_bytes, erase=erase)
         else:
+            needs_installer(disk=disk, wipe=wipe, then=end, report=report, channel=channel)
             source = _source(context, image, keyrings, work)
             found = find_device(context.runner, device)
             check_device(found, source.least_bytes, erase=erase)
@@ -124,8 +131,6 @@ def _seed(
     context: Context, source: Source, seed: Path | None, network: Path | None, work: Path
 ) -> Seed | None:
     if seed is None:
-        if network:
-            raise UserError("--network needs --seed", hint="imgbuild seed new writes an example")
         text = "no --seed: the node comes up without a name, and opens to the site's keys alone"
         context.emit(Note("warning", text))
         return None

@@ -31,6 +31,14 @@ class Install:
     channel: str | None
 
 
+def needs_installer(**given: object) -> None:
+    """Raise UserError when an option is given that means nothing on a node's own disk."""
+    lonely = [name for name, value in given.items() if value]
+    if lonely:
+        fact = f"--{lonely[0]} means nothing without --installer"
+        raise UserError(fact, hint="a stick that installs: docs/install.md")
+
+
 def stick(
     context: Context,
     install: Install,

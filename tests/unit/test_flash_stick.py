@@ -211,6 +211,11 @@ def test_refused_before_anything_is_written(
     assert not any(disk.read_bytes())
 
 
+def test_an_option_of_installers_alone(call: Call, tmp_path: Path) -> None:
+    ended = call("flash", str(tmp_path / "disk"), "--wipe")
+    assert (ended.code, "--wipe means nothing without --installer" in ended.err) == (2, True)
+
+
 def test_a_stick_that_is_too_small(
     call: Call, repository: Repository, installer: Path, tmp_path: Path
 ) -> None:
