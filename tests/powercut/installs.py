@@ -1,13 +1,16 @@
 """Cuts of an installation: what each left, and what the next run of the installer makes of it.
 
-The next run is the installer's own code on the host, with the replayed disk as a plain file;
-systemd-repart comes from the tools tree. Every file system on it is a real one.
+Both runs are the installer's own code on the host, with a plain file as the disk; systemd-repart
+comes from the tools tree. Every file system on it is a real one.
 """
 
 from __future__ import annotations
 
+import json
+import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from builder.core.files import copy_sparse
 from builder.core.process import CommandError, Runner
 from builder.core.sandbox import Sandbox
 from builder.vm.gpt import find_partition, partitions
+from builder.vm.qemu import logged_disk
 from imgnode import process
 from imgnode.install import run
 from imgnode.install.disks import Disk
@@ -34,6 +38,7 @@ from tests.powercut.sparse import extract
 from tests.powercut.writelog import WriteLog
 
 _PLACE = Path("usr/lib/imgnode")
+_START_S = 30.0
 _genuine = process.run
 
 
@@ -72,6 +77,12 @@ class Installs:
         size, place = self.finished.stat().st_size, (esp.offset, esp.size)
         wanted = dict.fromkeys(phases, each)
         return choose(log.entries, phases, wanted, lambda one: decides(one, size, place), seed)
+
+    def record(self, disk: Path) -> None:
+        """Install onto an empty disk while each of its writes is logged, phase by phase."""
+        with exported(disk, self.recording.log, self.work / "exported") as file:
+            self._install(file, self.recording.mark)
+        self.recording.mark("end")
 
     def judge(self, cuts: Sequence[Cut]) -> Iterator[Left]:
         """Yield what each cut left, and what the next run made of it."""
@@ -121,9 +132,9 @@ class Installs:
         wrong = [] if verdict.boots == self.release.version else [f"boots {verdict.boots}"]
         return [*verdict.losses, *wrong]
 
-    def _install(self, disk: Path) -> None:
+    def _install(self, disk: Path, say: Callable[[str], None] = lambda _: None) -> None:
         found = (Disk(disk, disk.stat().st_size),)
-        reporter = Reporter(None, Identity("", "", ()), lambda _: None)
+        reporter = Reporter(None, Identity("", "", ()), say)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(run, "list_disks", lambda: found)
             patch.setattr(process, "run", self._run)
@@ -139,6 +150,24 @@ class Installs:
         return process.Finished(0, "", "")
 
 
+@contextmanager
+def exported(disk: Path, log: Path, point: Path) -> Iterator[Path]:
+    """Give a file that stands for `disk`, below QEMU's log of writes and flushes (FUSE)."""
+    point.touch()
+    log.touch()
+    words = ["--blockdev", json.dumps(logged_disk(disk, log)), "--export"]
+    words.append(f"type=fuse,id=disk,node-name=disk0,writable=on,mountpoint={point}")
+    with subprocess.Popen(["qemu-storage-daemon", *words]) as daemon:
+        try:
+            until = time.monotonic() + _START_S
+            while not point.is_mount() and daemon.poll() is None and time.monotonic() < until:
+                time.sleep(0.1)
+            assert point.is_mount(), "qemu-storage-daemon exports nothing"
+            yield point
+        finally:
+            daemon.terminate()
+
+
 class _Still:
     """A disk that no replay changes; everything on it is looked at."""
 
@@ -146,16 +175,13 @@ class _Still:
         """Know nothing."""
 
 
-def installer_root(runner: Runner, finished: Path, keyring: Path, root: Path) -> Path:
-    """Make a root with the keyring, and with the boot loader that is on an installed disk."""
-    esp = root / _PLACE / "esp"
-    esp.mkdir(parents=True)
+def installer_root(keyring: Path, loader: Path, root: Path) -> Path:
+    """Make a root with the keyring and the boot loader of an installer."""
+    esp = root / _PLACE / "esp/EFI"
+    for name in ("BOOT/BOOTX64.EFI", "systemd/systemd-bootx64.efi"):
+        (esp / name).parent.mkdir(parents=True)
+        (esp / name).write_bytes(loader.read_bytes())
     (root / _PLACE / "release-keyring.gpg").write_bytes(keyring.read_bytes())
-    place = f"{finished}@@{find_partition(runner, finished, 'esp').offset}"
-    runner.run(["mcopy", "-s", "-i", place, "::/EFI/BOOT", "::/EFI/systemd", esp])
-    (esp / "EFI").mkdir()
-    for name in ("BOOT", "systemd"):
-        (esp / name).rename(esp / "EFI" / name)
     return root
 
 
