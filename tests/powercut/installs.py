@@ -72,7 +72,8 @@ class Installs:
         """Return about as many cuts as `points`, at least one for each phase."""
         log = WriteLog(self.recording.log)
         phases = self.recording.phases(log)
-        each = max(1, round(points / len(phases)))
+        phases = {name: span for name, span in phases.items() if span}
+        each = -(-points // len(phases))
         esp = find_partition(self.runner, self.finished, "esp")
         size, place = self.finished.stat().st_size, (esp.offset, esp.size)
         wanted = dict.fromkeys(phases, each)
@@ -81,7 +82,7 @@ class Installs:
     def record(self, disk: Path) -> None:
         """Install onto an empty disk while each of its writes is logged, phase by phase."""
         with exported(disk, self.recording.log, self.work / "exported") as file:
-            self._install(file, self.recording.mark)
+            self._install(file, self._mark)
         self.recording.mark("end")
 
     def judge(self, cuts: Sequence[Cut]) -> Iterator[Left]:
@@ -98,6 +99,11 @@ class Installs:
                 copy_sparse(self.runner, left, copy)
                 yield self._one(cut, copy)
                 copy.unlink()
+
+    def _mark(self, said: str) -> None:
+        """Begin a phase when one is told; what has more words tells how far it is."""
+        if " " not in said:
+            self.recording.mark(said)
 
     def _one(self, cut: Cut, disk: Path) -> Left:
         began = time.monotonic()
@@ -160,9 +166,9 @@ def exported(disk: Path, log: Path, point: Path) -> Iterator[Path]:
     with subprocess.Popen(["qemu-storage-daemon", *words]) as daemon:
         try:
             until = time.monotonic() + _START_S
-            while not point.is_mount() and daemon.poll() is None and time.monotonic() < until:
+            while not point.stat().st_size and daemon.poll() is None and time.monotonic() < until:
                 time.sleep(0.1)
-            assert point.is_mount(), "qemu-storage-daemon exports nothing"
+            assert point.stat().st_size, "qemu-storage-daemon exports nothing"
             yield point
         finally:
             daemon.terminate()
