@@ -130,11 +130,7 @@ class Installs:
 
     def _losses(self, disk: Path) -> list[str]:
         """Return what is wrong with a disk that must boot (a judge of its own: nothing is kept)."""
-        copy = self.work / "judged.raw"
-        copy_sparse(self.runner, disk, copy)
-        judge = Judge(self.runner, _Still(), [self.release], {}, self.work)
-        verdict = judge.judge(copy)
-        copy.unlink()
+        verdict = Judge(self.runner, _Still(), [self.release], {}, self.work).judge(disk)
         wrong = [] if verdict.boots == self.release.version else [f"boots {verdict.boots}"]
         return [*verdict.losses, *wrong]
 
