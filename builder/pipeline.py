@@ -24,11 +24,14 @@ from builder.core.hashing import sha256_file, sha256_tree, sha256_value
 from builder.core.mounts import enter_private_mounts
 from builder.core.offline import leave_network
 from builder.core.sandbox import Sandbox
+from builder.disk.gpt import lay_boot_loader
 from builder.disk.image import MANIFEST, build_files
 from builder.disk.secureboot import BootSigning, boot_signing, check_boot_signing
+from builder.disk.uki import Kernel, build_installer_uki
 from builder.driver.build import build_driver, check_container, check_lock, warn_lacking
 from builder.driver.fits import check_fits
 from builder.initrd.build import build_initrd
+from builder.initrd.installer import build_installer_initrd
 from builder.lock.fetch import fetch
 from builder.lock.store import lock_text, names_password
 from builder.lock.wheels import fetch_wheels
@@ -38,10 +41,11 @@ from builder.model.driver import Driver
 from builder.model.lock import Lock
 from builder.model.spec import Spec
 from builder.rootfs.base import build_base
-from builder.rootfs.releasekeys import check_release_keys, release_key_files
-from builder.rootfs.seal import build_root
+from builder.rootfs.releasekeys import check_release_keys, lay_release_keys, release_key_files
+from builder.rootfs.seal import build_root, kernel_file
 from builder.sbom.provenance import provenance_json
 from builder.tools.tree import build_tools
+from imgnode.install.run import LOADER as ESP
 
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
 LAYERS = "layers"  # in the output folder, as on a release server
@@ -179,6 +183,51 @@ def _root_and_initrd(
         except BaseException:
             context.runner.close()
             raise
+
+
+def build_installer(context: Context, spec: Spec, lock: Lock, order: str | None) -> Path:
+    """Return the installer of a profile and a site as a UKI (docs/install.md).
+
+    It believes the site's release keys alone; `order` is the address where it asks what to do,
+    None: only on the medium that it was started from. Raises UserError.
+    """
+    if not spec.site.release_keys:
+        fact = f"site {spec.site_name}: has no release_keys, so an installer could believe nobody"
+        raise UserError(fact, hint="imgbuild keys new makes one; see docs/releases.md")
+    check_release_keys(context, spec.site)
+    signing = boot_signing(context.project.sites, spec.site)
+    check_boot_signing(context, spec, signing)
+    enter_private_mounts(context.runner)
+    context.cache.sweep()
+    fetch(context, spec, lock)
+    tools = build_tools(context, lock)
+    base, _ = build_base(context, tools, lock)
+    keys = [sha256_file(path) for path in release_key_files(context.project.sites, spec.site)]
+
+    def lay(root: Path) -> None:
+        lay_release_keys(context, spec.site, root)
+        lay_boot_loader(context, tools, root / ESP, lock.epoch, signing)
+
+    laid = {
+        "keys": keys,
+        "esp": sha256_tree(context.project.image / "esp"),
+        "secure_boot": signing.digests() if signing else [],
+    }
+    initrd, key = build_installer_initrd(context, tools, spec, lock, base, lay, laid)
+    kernel = kernel_file(base)
+    identity = Identity(image_id=f"{spec.image_id}-installer", version=key[:8], epoch=lock.epoch)
+    return build_installer_uki(
+        context,
+        tools,
+        spec,
+        identity,
+        Kernel(kernel, kernel.name.removeprefix("vmlinuz-")),
+        initrd,
+        key,
+        order,
+        lock.digest_inputs("tools"),
+        signing,
+    )
 
 
 def debian_archives(spec: Spec, lock: Lock) -> frozenset[int]:

@@ -17,12 +17,13 @@ _PAUSE_S = 3
 _PATIENCE_S = 120
 _SMALL_S = 60
 _CURL = (
-    *("curl", "--disable", "--fail", "--silent", "--show-error", "--proto", "=http,https"),
+    *("curl", "--disable", "--fail", "--silent", "--show-error"),
     *("--connect-timeout", "10", "--speed-limit", "1024", "--speed-time", "30"),
 )
 _TELL = ("--write-out", "%{http_code}")
 _HTTP_ERROR, _NO_RANGES = 22, 33  # curl(1), exit codes
-_FINAL = {1, 3, 23, 63, 127}  # bad URL (two kinds), disk full or too large (two kinds), no curl
+# Bad URL (two kinds), disk full or too large (two kinds), no such file, no curl.
+_FINAL = {1, 3, 23, 37, 63, 127}
 _RANGE_REFUSED = "416"
 _PASSING = {"408", "425", "429"}  # of the 4xx, those that another try may mend
 
@@ -92,11 +93,17 @@ def stream_argv(url: str, at: int) -> list[str]:
     It fails where the server cannot go on there. The reader has to count: curl does not.
     """
     words = ("--max-time", str(_TRY_S), "--continue-at", str(at)) if at else ()
-    return [*_CURL, *words, "--output", "-", url]
+    return [*_CURL, *_protocol(url), *words, "--output", "-", url]
 
 
 def _argv(url: str, target: Path, limit: int, *words: str) -> list[str]:
-    return ["prlimit", f"--fsize={limit}", *_CURL, *_TELL, *words, "--output", str(target), url]
+    curl = ["prlimit", f"--fsize={limit}", *_CURL, *_protocol(url)]
+    return [*curl, *_TELL, *words, "--output", str(target), url]
+
+
+def _protocol(url: str) -> tuple[str, str]:
+    """Return what nothing may lead away from: the network, or the installer's medium."""
+    return "--proto", "=file" if url.startswith("file:///") else "=http,https"
 
 
 def _is_final(rc: int, code: str) -> bool:

@@ -15,6 +15,7 @@ from rich.table import Table
 from builder.cli import options
 from builder.cli.flashbar import bars
 from builder.cli.flashseed import read_seed
+from builder.cli.flashstick import Install, needs_installer, stick
 from builder.cli.session import session
 from builder.compare.manifest import newest_image
 from builder.core.context import Context
@@ -47,6 +48,18 @@ from builder.flash.source import Source, find_source
 @click.option("--serial", metavar="S", help="serial number of the disk; none: it has none")
 @click.option("--erase", is_flag=True, help="write over data that imgbuild does not know")
 @click.option("--no-verify", is_flag=True, help="do not read back what was written")
+@click.option(
+    "--installer",
+    type=click.Path(path_type=Path),
+    help="make a stick that installs to a machine's own disk: what imgbuild installer made",
+)
+@click.option("--disk", metavar="RULE", help="which one it takes; default: largest-nvme")
+@click.option("--wipe", is_flag=True, help="it gives up what that disk holds")
+@click.option(
+    "--then", "end", type=click.Choice(["poweroff", "reboot"]), help="at its end; default: poweroff"
+)
+@click.option("--report", metavar="URL", help="where the installer posts its progress")
+@click.option("--channel", metavar="NAME", help="default: any that names the version")
 @click.option("--json", "as_json", is_flag=True, help="the list for machines")
 @options.debug
 def command(
@@ -59,6 +72,12 @@ def command(
     serial: str | None,
     erase: bool,
     no_verify: bool,
+    installer: Path | None,
+    disk: str | None,
+    wipe: bool,
+    end: str | None,
+    report: str | None,
+    channel: str | None,
     as_json: bool,
     debug: bool,
 ) -> None:
@@ -71,11 +90,26 @@ def command(
         if device is None:
             _list(removable_devices(context.runner), as_json=as_json)
             return
+        if network and seed is None:
+            raise UserError("--network needs --seed", hint="imgbuild seed new writes an example")
         work.chmod(0o700)  # seeds hold secrets
-        source = _source(context, image, keyrings, work)
-        found = find_device(context.runner, device)
-        check_device(found, source.least_bytes, erase=erase)
-        made = _seed(context, source, seed, network, work)
+        source: Source
+        made = None
+        if installer:
+            install = Install(
+                installer, disk or "largest-nvme", wipe, end or "poweroff", report, channel
+            )
+            found = find_device(context.runner, device)
+            check_device(found, 0, erase=erase)
+            folder = image or newest_image(context.project.out)
+            source = stick(context, install, folder, keyrings, seed, network, work)
+            check_device(found, source.least_bytes, erase=erase)
+        else:
+            needs_installer(disk=disk, wipe=wipe, then=end, report=report, channel=channel)
+            source = _source(context, image, keyrings, work)
+            found = find_device(context.runner, device)
+            check_device(found, source.least_bytes, erase=erase)
+            made = _seed(context, source, seed, network, work)
         _confirm(found, source, serial, yes=yes)
         _flash(context, found, source, made, verify=not no_verify)
 
@@ -97,8 +131,6 @@ def _seed(
     context: Context, source: Source, seed: Path | None, network: Path | None, work: Path
 ) -> Seed | None:
     if seed is None:
-        if network:
-            raise UserError("--network needs --seed", hint="imgbuild seed new writes an example")
         text = "no --seed: the node comes up without a name, and opens to the site's keys alone"
         context.emit(Note("warning", text))
         return None

@@ -22,6 +22,7 @@ _COMMANDS = {
     "doctor": "builder.cli.doctor",
     "flash": "builder.cli.flash",
     "fleet": "builder.cli.fleet",
+    "installer": "builder.cli.installer",
     "keys": "builder.cli.keys",
     "lock": "builder.cli.lock",
     "profiles": "builder.cli.profiles",

@@ -99,6 +99,23 @@ def _check_esp(spec: Spec, uki: Path) -> None:
         )
 
 
+def lay_boot_loader(
+    context: Context, tools: Sandbox, esp: Path, epoch: int, signing: BootSigning | None
+) -> None:
+    """Make the folder `esp`, with boot loader and its settings; `signing` signs it at `epoch`."""
+    shutil.copytree(context.project.image / "esp", esp)
+    loader = tools.tools / _BOOT_LOADER
+    if signing:
+        loader = Path(shutil.copyfile(loader, esp.with_name(loader.name)))
+        sign_program(context.runner, signing, loader, epoch)
+        lay_enrolment(signing, esp)
+    for place in ("EFI/BOOT/BOOTX64.EFI", "EFI/systemd/systemd-bootx64.efi"):
+        (esp / place).parent.mkdir(parents=True)
+        shutil.copyfile(loader, esp / place)
+    if signing:
+        loader.unlink()
+
+
 def _fill_esp(
     context: Context,
     tools: Sandbox,
@@ -107,15 +124,7 @@ def _fill_esp(
     esp: Path,
     signing: BootSigning | None,
 ) -> None:
-    shutil.copytree(context.project.image / "esp", esp)
-    loader = tools.tools / _BOOT_LOADER
-    if signing:
-        loader = Path(shutil.copyfile(loader, esp.with_name(loader.name)))
-        sign_program(context.runner, signing, loader, identity.epoch)
-        lay_enrolment(signing, esp)
-    for place in ("EFI/BOOT/BOOTX64.EFI", "EFI/systemd/systemd-bootx64.efi"):
-        (esp / place).parent.mkdir(parents=True)
-        shutil.copyfile(loader, esp / place)
+    lay_boot_loader(context, tools, esp, identity.epoch, signing)
     entry = esp / "EFI/Linux" / f"{identity.stem}+{_TRIES}.efi"
     entry.parent.mkdir()
     shutil.copyfile(uki, entry)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from builder.core.cidata import PARTITION
 from builder.core.errors import UserError
 from builder.core.process import CommandError, Runner
+from imgnode.install.medium import LABEL as INSTALLER
 
 Holds = Literal["nothing", "image", "files", "foreign"]
 _COLUMNS = (
@@ -169,7 +170,12 @@ def _partitions(runner: Runner, path: Path) -> list[dict[str, Any]]:
 
 
 def _image(table: list[dict[str, Any]]) -> str:
-    """Return which of our images a table is of, "" for none: two slots and a place for the seed."""
+    """Return which of our images a table is of, "" for none: two slots and a place for the seed.
+
+    An installer's stick has neither, but a partition of its own.
+    """
+    if INSTALLER in {one.get("name") for one in table}:
+        return "an installer"
     slots = [one.get("name", "") for one in table if one["type"].lower() == _ROOT]
     if len(slots) != 2 or PARTITION not in {one.get("name") for one in table}:  # noqa: PLR2004
         return ""

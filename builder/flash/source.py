@@ -74,7 +74,7 @@ def find_source(runner: Runner, folder: Path, keyring: Path | None) -> Source:
     if keyring is not None:
         hint = "leave out --keyring, or name the folder of a released version"
         raise UserError(f"{folder}: is not released, so nobody has signed it", hint=hint)
-    manifest = _manifest(folder)
+    manifest = read_manifest(folder)
     disk = folder / manifest.disk.name
     if not disk.is_file():
         raise UserError(f"{disk}: is missing", hint="build the image again")
@@ -83,29 +83,30 @@ def find_source(runner: Runner, folder: Path, keyring: Path | None) -> Source:
 
 
 def _released(runner: Runner, folder: Path, keyring: Path | None) -> Source:
-    listed = _signed_sums(runner, folder, keyring)
+    listed = signed_sums(runner, folder, keyring)
     for name in (_MANIFEST, _RELEASE):
-        _check(folder / name, listed)
-    manifest = _manifest(folder)
+        check_listed(folder / name, listed)
+    manifest = read_manifest(folder)
     try:
         disk = Release.model_validate_json((folder / _RELEASE).read_bytes()).disk
     except ValidationError:
-        raise UserError(f"{folder / _RELEASE}: cannot be understood", hint=_VERIFY) from None
+        raise UserError(f"{folder / _RELEASE}: cannot be understood", hint=VERIFY) from None
     if disk is None or disk.bmap is None:
         hint = "release the image with --with-disk, or flash the folder that it was built into"
         raise UserError(f"{folder}: the release brings no disk image with a block map", hint=hint)
     path = folder / disk.bmap.name
-    _check(path, listed)
+    check_listed(path, listed)
     file = folder / disk.name
     if not file.is_file() or file.stat().st_size != disk.bytes:
-        raise UserError(f"{file}: is missing or cut short", hint=_VERIFY)
+        raise UserError(f"{file}: is missing or cut short", hint=VERIFY)
     return _fitting(manifest, read_map(path), file)
 
 
-_VERIFY = "imgbuild verify says all that is wrong with a repository"
+VERIFY = "imgbuild verify says all that is wrong with a repository"
 
 
-def _signed_sums(runner: Runner, folder: Path, keyring: Path | None) -> dict[str, str]:
+def signed_sums(runner: Runner, folder: Path, keyring: Path | None) -> dict[str, str]:
+    """Return the digests that a version's signed list names, by file. Raises UserError."""
     path = folder / _SUMS
     try:
         if keyring:
@@ -115,15 +116,17 @@ def _signed_sums(runner: Runner, folder: Path, keyring: Path | None) -> dict[str
         hint = "trust nothing of it, or name the right --keyring"
         raise UserError(f"{folder / _SIGNATURE}: {error}", hint=hint) from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: {error}", hint=_VERIFY) from None
+        raise UserError(f"{path}: {error}", hint=VERIFY) from None
 
 
-def _check(path: Path, listed: dict[str, str]) -> None:
+def check_listed(path: Path, listed: dict[str, str]) -> None:
+    """Raise UserError unless a file is the one that the list names."""
     if not path.is_file() or listed.get(path.name) != sha256_file(path):
-        raise UserError(f"{path}: is not the file that was signed", hint=_VERIFY)
+        raise UserError(f"{path}: is not the file that was signed", hint=VERIFY)
 
 
-def _manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path) -> Manifest:
+    """Return the manifest in the folder of an image. Raises UserError."""
     path = folder / _MANIFEST
     try:
         return Manifest.model_validate_json(path.read_bytes())

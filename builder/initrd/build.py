@@ -6,6 +6,7 @@ No maintainer script runs, so the same lock gives the same bytes.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from builder.core.bootstrap import checked_deb
@@ -15,7 +16,7 @@ from builder.core.files import clamp_times, copy_own
 from builder.core.hashing import sha256_file, sha256_tree
 from builder.core.sandbox import Sandbox
 from builder.initrd.modules import copy_modules
-from builder.model.lock import Lock
+from builder.model.lock import Lock, LockedPackage
 from builder.model.spec import Spec
 
 _MERGED = ("bin", "sbin", "lib", "lib64")
@@ -62,20 +63,41 @@ def _make(
 ) -> None:
     with context.cache.workspace("initrd-tree") as work:
         root = work / "root"
-        _skeleton(root, base)
-        debs = [checked_deb(context.cache.root, package) for package in lock.tree("initrd")]
-        debs_folder = context.cache.root / "debs"
-        tools.run(["bash", "-c", _UNPACK, "unpack", root, *debs], write=[work], read=[debs_folder])
-        _leave_out(root, spec.initrd.exclude)
-        for name in _EMPTY:
-            (root / name).mkdir(exist_ok=True)
+        unpack(context, tools, lock.tree("initrd"), spec.initrd.exclude, base, root)
         copy_modules(context, tools, spec.initrd, base, root)
         copy_own(context.project.image / "initrd", root)
-        tools.run(["ldconfig", "-r", root], write=[work])
-        _leave_out(root, ("var/*",))
-        clamp_times(root, lock.epoch)
-        archive = folder / "initrd.cpio"
-        tools.run(["bash", "-c", _PACK, "pack", root, archive], read=[work], write=[folder])
+        pack(tools, root, lock.epoch, folder / "initrd.cpio")
+
+
+def unpack(
+    context: Context,
+    tools: Sandbox,
+    packages: Sequence[LockedPackage],
+    exclude: tuple[str, ...],
+    base: Path,
+    root: Path,
+) -> None:
+    """Fill the folder `root` with what packages hold, less what is left out.
+
+    No maintainer script runs. Users are those of `base`.
+    """
+    _skeleton(root, base)
+    debs = [checked_deb(context.cache.root, package) for package in packages]
+    debs_folder = context.cache.root / "debs"
+    words: list[str | Path] = ["bash", "-c", _UNPACK, "unpack", root, *debs]
+    tools.run(words, write=[root.parent], read=[debs_folder])
+    _leave_out(root, exclude)
+    for name in _EMPTY:
+        (root / name).mkdir(exist_ok=True)
+
+
+def pack(tools: Sandbox, root: Path, epoch: int, archive: Path) -> None:
+    """Make a cpio of a folder; the same content gives the same bytes."""
+    tools.run(["ldconfig", "-r", root], write=[root.parent])
+    _leave_out(root, ("var/*",))
+    clamp_times(root, epoch)
+    words: list[str | Path] = ["bash", "-c", _PACK, "pack", root, archive]
+    tools.run(words, read=[root.parent], write=[archive.parent])
 
 
 def _skeleton(root: Path, base: Path) -> None:

@@ -30,11 +30,17 @@ def kernel_release(root: Path) -> str:
 
 
 def copy_modules(
-    context: Context, tools: Sandbox, recipe: InitrdRecipe, base: Path, root: Path
+    context: Context,
+    tools: Sandbox,
+    recipe: InitrdRecipe,
+    base: Path,
+    root: Path,
+    source: str = "image/initrd.yaml",
 ) -> None:
     """Copy the recipe's modules and the modules these need, then index them (depmod(8)).
 
-    Raises UserError when the kernel lacks a required one; optional ones are told.
+    `source` is where the recipe stands. Raises UserError when the kernel lacks a required
+    one; optional ones are told.
     """
     release = kernel_release(base)
     files: set[str] = set()
@@ -45,17 +51,17 @@ def copy_modules(
             files |= needed
         elif module in recipe.modules:
             raise UserError(
-                f"image/initrd.yaml: modules: kernel {release} has no module {module}",
+                f"{source}: modules: kernel {release} has no module {module}",
                 hint="choose another kernel.package in the profile, or make it optional",
             )
         else:
             absent.append(module)
     if absent:
         context.emit(Note("info", f"kernel {release} has no {', '.join(absent)}: left out"))
-    source, target = base / "usr/lib/modules" / release, root / "usr/lib/modules" / release
+    there, target = base / "usr/lib/modules" / release, root / "usr/lib/modules" / release
     for name in (*_INDEXES, *sorted(files)):
         (target / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(source / name, target / name)
+        shutil.copy2(there / name, target / name)
     tools.run(["depmod", "--basedir", root, release], write=[root])
 
 

@@ -85,6 +85,7 @@ def _root_requests(spec: Spec) -> dict[TreeName, list[str]]:
     requests: dict[TreeName, list[str]] = {
         "image": [_ESSENTIAL, *spec.packages],
         "initrd": list(spec.initrd.packages),
+        "installer": list(spec.initrd.with_more(spec.installer).packages),
         "tools": [_ESSENTIAL, *spec.tools],
     }
     if spec.driver and spec.profile.gpu:

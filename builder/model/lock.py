@@ -1,4 +1,4 @@
-"""The lock: every package of an image, of its initrd and of the tools that shape it."""
+"""The lock: every package of an image, its initrd, its installer, and the tools that shape them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import Field
 from builder.model.base import Closed
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-TreeName = Literal["image", "initrd", "tools", "container", "driver"]
+TreeName = Literal["image", "initrd", "installer", "tools", "container", "driver"]
 
 
 class LockedPackage(Closed):

@@ -12,7 +12,7 @@ from builder.model.site import Site
 
 
 class InitrdRecipe(Closed):
-    """What the initrd is made of (`image/initrd.yaml`)."""
+    """What the initrd is made of (`image/initrd.yaml`), or the installer has besides."""
 
     packages: tuple[PackageName, ...] = Field(description="Debian packages, unpacked with needs")
     modules: tuple[str, ...] = Field(description="kernel modules, taken with what they need")
@@ -20,6 +20,16 @@ class InitrdRecipe(Closed):
         (), description="further modules, taken where the kernel has them"
     )
     exclude: tuple[str, ...] = Field((), description="paths left out, as shell globs from the root")
+    keep: tuple[str, ...] = Field((), description="what of the initrd's `exclude` stays after all")
+
+    def with_more(self, more: InitrdRecipe) -> InitrdRecipe:
+        """Return a recipe with everything of both."""
+        return InitrdRecipe(
+            packages=(*self.packages, *more.packages),
+            modules=(*self.modules, *more.modules),
+            optional_modules=(*self.optional_modules, *more.optional_modules),
+            exclude=(*(one for one in self.exclude if one not in more.keep), *more.exclude),
+        )
 
 
 class Spec(Closed):
@@ -32,6 +42,7 @@ class Spec(Closed):
     packages: tuple[PackageName, ...] = Field(description="requested image packages, sorted")
     tools: tuple[PackageName, ...] = Field(description="requested tools tree packages, sorted")
     initrd: InitrdRecipe
+    installer: InitrdRecipe = Field(description="what the installer has besides the initrd's")
     recipe: ContainerRecipe | None = Field(
         None, description="what the container is made of, where the profile names a recipe"
     )

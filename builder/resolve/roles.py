@@ -63,9 +63,9 @@ def package_list(project: Project, path: Path) -> tuple[list[str], list[str]]:
     return package_names(shown(project, path), entries)
 
 
-def initrd_recipe(project: Project) -> tuple[InitrdRecipe | None, list[str]]:
-    """Return what the initrd is made of, and every problem with `image/initrd.yaml`."""
-    path = project.image / "initrd.yaml"
+def initrd_recipe(project: Project, name: str) -> tuple[InitrdRecipe | None, list[str]]:
+    """Return what `image/NAME.yaml` says: the initrd, the installer; and its problems."""
+    path = project.image / f"{name}.yaml"
     layers = Layers()
     try:
         layers.add(read_mapping(project, path), shown(project, path))

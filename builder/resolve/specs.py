@@ -48,14 +48,15 @@ def resolve(project: Project, profile: str, site: str, *, container: bool = True
     node, packages, problems = _checked(project, profile, place.value, site)
     driver, wrong_driver = load_driver(project, node.value, place, site)
     tools, wrong_tools = package_list(project, project.image / "tools.yaml")
-    initrd, wrong_initrd = initrd_recipe(project)
+    initrd, wrong_initrd = initrd_recipe(project, "initrd")
+    installer, wrong_installer = initrd_recipe(project, "installer")
     recipes = Recipes()
     if container:
         recipes, wrong_recipes = load_recipes(project, node)
         problems += wrong_recipes
     problems += _abstract(project, node) + place.problems + wrong_tools + wrong_initrd
-    problems += wrong_driver
-    if problems or node.value is None or place.value is None or initrd is None:
+    problems += wrong_driver + wrong_installer
+    if problems or not (node.value and place.value and initrd and installer):
         raise ConfigError(unique(problems))
     packages |= {*node.value.packages.include, node.value.kernel.package}
     packages |= _driver_packages(node.value, driver)
@@ -67,6 +68,7 @@ def resolve(project: Project, profile: str, site: str, *, container: bool = True
         packages=tuple(sorted(packages)),
         tools=tuple(sorted(set(tools))),
         initrd=initrd,
+        installer=installer,
         recipe=recipes.container,
         bundles=recipes.bundles,
         driver=driver,

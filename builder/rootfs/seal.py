@@ -84,7 +84,7 @@ def _make(
     base: Path,
     folder: Path,
 ) -> None:
-    kernel = _kernel(base)
+    kernel = kernel_file(base)
     shutil.copyfile(kernel, folder / "vmlinuz")
     (folder / "kernel.release").write_text(kernel.name.removeprefix("vmlinuz-"))
     with context.cache.workspace("root-tree") as work, overlay(context.runner, base, work) as tree:
@@ -93,7 +93,8 @@ def _make(
     _verity(tools, identity, folder)
 
 
-def _kernel(base: Path) -> Path:
+def kernel_file(base: Path) -> Path:
+    """Return the one kernel image in a tree. Raises UserError when there is none, or another."""
     kernels = sorted((base / "boot").glob("vmlinuz-*"))
     if len(kernels) != 1:
         raise UserError(

@@ -146,14 +146,14 @@ def _disk_arguments(disk: Path, write_log: Path | None) -> list[str]:
         # blklogwrites adds its own buffers to a request; one that QEMU has merged from several
         # then has more than preadv(2) takes (IOV_MAX), and the guest would see an I/O error.
         device[-1] += ",request-merging=off"
-        return ["-blockdev", json.dumps(_logged(disk, write_log)), *device]
+        return ["-blockdev", json.dumps(logged_disk(disk, write_log)), *device]
     # cache=unsafe still keeps every finished write when QEMU is killed: it is in the
     # host's page cache. Only a crash of the host could lose it.
     options = "if=none,id=disk0,format=raw,cache=unsafe,discard=unmap,detect-zeroes=unmap"
     return ["-drive", f"{options},file={_escaped(disk)}", *device]
 
 
-def _logged(disk: Path, log: Path) -> dict[str, object]:
+def logged_disk(disk: Path, log: Path) -> dict[str, object]:
     """Return the same disk below QEMU's blklogwrites, which must see the guest's flushes."""
     unsafe: dict[str, object] = {"driver": "file", "cache": {"no-flush": True}}
     return {

@@ -1,6 +1,7 @@
-"""`python3 -m imgnode.install`: installs by the order that the kernel's command line names.
+"""`python3 -m imgnode.install`: installs by an order, from a server or from a stick.
 
-`imgnode.order=http://…` leads to the order. What fails is told and tried again, for as long as the
+`imgnode.order=http://…` on the kernel's command line leads to the order; without, it lies on the
+medium that the installer was started from. What fails is told and tried again, for as long as the
 machine is on: a server that is down, a disk that comes late, an order that is mended.
 """
 
@@ -9,12 +10,15 @@ from __future__ import annotations
 import re
 import sys
 import time
+import urllib.parse
 from pathlib import Path
 
 from imgnode import process
 from imgnode.download import fetch_small
+from imgnode.install import medium
+from imgnode.install.consoles import tell
 from imgnode.install.order import Order, parse_order
-from imgnode.install.report import Reporter, read_identity
+from imgnode.install.report import Identity, Reporter, read_identity
 from imgnode.install.run import install
 from imgnode.install.why import ORDER
 from imgnode.update.refused import Refused
@@ -23,25 +27,49 @@ _ADDRESS = re.compile(r"(?:^|\s)imgnode\.order=(https?://[!-~]+)")
 _MOST = 2 << 20
 _PAUSE_S = 20
 _COMMAND_S = 60
+_ONLINE = "/lib/systemd/systemd-networkd-wait-online"
+_ONLINE_S = 60
 
 
 def read_order(root: Path = Path("/")) -> Order:
     """Return the order of this machine. Raises Refused when there is none that can be read."""
     found = _ADDRESS.search((root / "proc/cmdline").read_text())
     if found is None:
-        hint = "the provisioning server puts imgnode.order=ADDRESS there"
-        raise Refused(ORDER, "the kernel's command line names no order", hint)
+        return _carried(root)
+    address = with_identity(found[1], read_identity(root))
+    wait = [_ONLINE, "--any", f"--timeout={_ONLINE_S}"]
+    process.run(wait, timeout_s=2 * _ONLINE_S)  # when it is not, fetching says so
     file = root / "run/imgnode/order.json"
     file.parent.mkdir(parents=True, exist_ok=True)
-    said = fetch_small(found[1], file, _MOST)
+    said = fetch_small(address, file, _MOST)
     if said:
-        raise Refused(ORDER, f"{found[1]}: {said}", "does the server know this machine?")
+        raise Refused(ORDER, f"{address}: {said}", "does the server know this machine?")
     try:
         return parse_order(file.read_text())
     except ValueError as error:
-        raise Refused(ORDER, f"{found[1]}: {error}", "mend it on the server") from None
+        raise Refused(ORDER, f"{address}: {error}", "mend it on the server") from None
     finally:
         file.unlink(missing_ok=True)  # seeds hold secrets
+
+
+def with_identity(address: str, identity: Identity) -> str:
+    """Return the address with what this machine is known by as its query."""
+    known = [("serial", identity.serial), ("uuid", identity.uuid)]
+    known += [("mac", mac) for mac in identity.macs]
+    query = urllib.parse.urlencode([(key, value) for key, value in known if value])
+    return f"{address}{'&' if '?' in address else '?'}{query}" if query else address
+
+
+def _carried(root: Path) -> Order:
+    """Return the order of the medium; what it does not name lies there, too."""
+    folder = medium.attach(root)
+    file = folder / medium.ORDER_FILE
+    try:
+        return parse_order(file.read_text(), f"file://{folder.absolute()}/{medium.RELEASES}")
+    except OSError as error:
+        raise Refused(ORDER, f"{file}: {error.strerror}", "make the stick anew") from None
+    except ValueError as error:
+        raise Refused(ORDER, f"{file}: {error}", "make the stick anew") from None
 
 
 def try_once(root: Path = Path("/")) -> Order | None:
@@ -64,6 +92,7 @@ def try_once(root: Path = Path("/")) -> Order | None:
 def main() -> int:
     """Try until it is done, then do what the order says last."""
     while (order := try_once()) is None:
+        _say(f"next try in {_PAUSE_S} s")
         time.sleep(_PAUSE_S)
     if order.then == "stay":
         return 0
@@ -72,7 +101,8 @@ def main() -> int:
 
 
 def _say(text: str) -> None:
-    print(f"install: {text}", flush=True)
+    print(f"install: {text}", flush=True)  # to the journal
+    tell(f"install: {text}")
 
 
 if __name__ == "__main__":

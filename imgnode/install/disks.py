@@ -69,6 +69,12 @@ def choose(disks: Sequence[Disk], rule: str) -> Disk:
     raise Refused(DISK, f"{what} the rule {rule!r}: there is {there}", "name it by serial=")
 
 
+def check_rule(rule: str) -> None:
+    """Raise Refused for a rule that is not understood."""
+    for word in rule.split(","):
+        _narrowed([], word.strip(), rule)
+
+
 def _narrowed(disks: list[Disk], word: str, rule: str) -> list[Disk]:
     if word.startswith("serial="):
         return [one for one in disks if one.serial == word.removeprefix("serial=")]

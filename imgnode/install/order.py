@@ -41,15 +41,22 @@ class Order:
     then: str = "reboot"
 
 
-def parse_order(text: str) -> Order:
-    """Return what an order says. Raises ValueError, which names the key, for anything else."""
+def parse_order(text: str, carried: str | None = None) -> Order:
+    """Return what an order says. Raises ValueError, which names the key, for anything else.
+
+    `carried` is where the releases are when it does not say: beside it.
+    """
     values = json.loads(text)
     if not isinstance(values, dict):
         raise ValueError("an order is a JSON object")  # noqa: TRY004 - of the text
     if unknown := set(values) - _KEYS:
         raise ValueError(f"{', '.join(sorted(unknown))}: not known")
+    if carried is None or "releases" in values:
+        releases = _matching(_ADDRESS, "releases", values.get("releases")).rstrip("/")
+    else:
+        releases = carried
     order = Order(
-        releases=_matching(_ADDRESS, "releases", values.get("releases")).rstrip("/"),
+        releases=releases,
         image_id=_matching(PLAIN, "image_id", values.get("image_id")),
         channel=_matching(_NAME, "channel", values.get("channel", "stable")),
         disk=str(values.get("disk", "largest-nvme")),

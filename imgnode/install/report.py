@@ -12,6 +12,7 @@ from pathlib import Path
 
 _TIMEOUT_S = 5
 _EVERY_S = 2.0
+_SAY_EVERY_S = 10.0
 _DMI = Path("sys/class/dmi/id")
 
 
@@ -48,19 +49,28 @@ class Reporter:
     _done: int = 0
     _total: int = 0
     _last: float = field(default=0.0)
+    _said: float = field(default=0.0)
 
     def begin(self, phase: str, total: int = 0) -> Callable[[int], None]:
         """Begin a phase of `total` bytes; the result takes each further piece."""
         self.phase, self._done, self._total = phase, 0, total
         self.say(phase)
+        self._said = time.monotonic()
         self._post()
 
         def tell(count: int) -> None:
             self._done += count
             if time.monotonic() - self._last >= _EVERY_S:
                 self._post()
+            if time.monotonic() - self._said >= _SAY_EVERY_S:
+                self._said = time.monotonic()
+                self.say(f"{phase} {100 * self._done // max(self._total, 1)} %")
 
         return tell
+
+    def note(self, text: str) -> None:
+        """Say what is worth knowing, and no error; on the console alone."""
+        self.say(text)
 
     def end(self, kind: str | None = None, text: str | None = None) -> None:
         """Say how it ended: well, or with an error of a kind."""

@@ -11,9 +11,9 @@ import json
 from pathlib import Path
 
 from imgnode.download import Patience
-from imgnode.install import table, vfat
+from imgnode.install import firmware, table, vfat
 from imgnode.install import var as var_
-from imgnode.install.disks import choose, list_disks
+from imgnode.install.disks import Disk, choose, list_disks
 from imgnode.install.order import Order
 from imgnode.install.report import Reporter
 from imgnode.install.stream import Place, stream
@@ -25,7 +25,7 @@ from imgnode.update.offer import Offer, fetch_channel, fetch_offer
 from imgnode.update.refused import TOO_LARGE, Refused
 
 _NOTHING = "0"  # older than every version: no other runs
-_LOADER = Path("usr/lib/imgnode/esp")  # of the installer: boot loader and its settings
+LOADER = Path("usr/lib/imgnode/esp")  # of the installer: boot loader and its settings
 _WORK = Path("run/imgnode/install")
 
 
@@ -36,19 +36,21 @@ def install(order: Order, reporter: Reporter, root: Path = Path("/")) -> str:
     """
     work = root / _WORK
     work.mkdir(parents=True, exist_ok=True)
-    list((root / _LOADER).iterdir())  # an installer without a boot loader must not begin
+    list((root / LOADER).iterdir())  # an installer without a boot loader must not begin
     reporter.begin("disk")
     disk = choose(list_disks(), order.disk)
     reporter.disk = f"{disk.path.name} {disk.model} {disk.serial}".strip()
     reporter.begin("release")
     offer, manifest = _offer(order, work, root)
     reporter.version = offer.recipe.version
-    layout = _layout(order, offer, manifest, disk.path, work, reporter)
+    layout = _layout(order, offer, manifest, disk, work, reporter)
     _slot(offer, layout, disk.path, reporter)
     _layers(order, offer, layout, disk.path, work, reporter)
     reporter.begin("seed")
     vfat.write_seed(disk.path, layout.cidata, order.seed, work)
     _boot(offer, layout, disk.path, root, reporter)
+    if said := firmware.set_entry(disk.path, layout.esp, root):
+        reporter.note(f"no boot entry of its own, so the disk boots by its default path: {said}")
     return offer.recipe.version
 
 
@@ -64,21 +66,24 @@ def _layout(
     order: Order,
     offer: Offer,
     manifest: dict[str, object],
-    disk: Path,
+    chosen: Disk,
     work: Path,
     reporter: Reporter,
 ) -> Layout:
     """Return the partitions to write to: those that are there, with their `var`, or new ones."""
-    wanted = table.read_wanted(manifest)
+    disk, wanted = chosen.path, table.read_wanted(manifest)
     found = None if order.wipe else table.read_layout(disk)
     if found and table.has_var(disk, found):
         reporter.begin("keep")
         _check_room(offer, found, disk)
+        table.settle(disk)
         vfat.forget_entries(disk, found.esp)
         return found
-    if not order.wipe and found is None and not table.is_empty(disk):
+    free = order.wipe or found or table.is_empty(disk) or table.is_half_made(disk)
+    if not free:
         hint = "is it the right machine? then order it with wipe"
         raise Refused(FOREIGN, f"{disk}: holds data that is not an image's", hint)
+    table.check_size(chosen, table.least_bytes(manifest, wanted, offer.layers))
     reporter.begin("table")
     return table.create(disk, wanted, work)
 
@@ -117,6 +122,6 @@ def _boot(offer: Offer, layout: Layout, disk: Path, root: Path, reporter: Report
     file.touch()
     tell = reporter.begin(part.name, part.full.bytes)
     stream(part, offer.address, Place(file, 0, part.bytes), Patience(), tell)
-    vfat.put_tree(disk, layout.esp, root / _LOADER)
+    vfat.put_tree(disk, layout.esp, root / LOADER)
     vfat.put_entry(disk, layout.esp, file, offer.recipe.stem, work)
     file.unlink()

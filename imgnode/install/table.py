@@ -7,6 +7,7 @@ disk and a flashed one are alike; `var` is the rest, as on a node's first boot.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import uuid
@@ -16,12 +17,21 @@ from pathlib import Path
 from typing import Any
 
 from imgnode import process
+from imgnode.install.disks import Disk
 from imgnode.install.why import TABLE
-from imgnode.update.refused import DAMAGED, Refused
+from imgnode.payload import LayerFile
+from imgnode.update.refused import DAMAGED, TOO_LARGE, Refused
 
 _COMMAND_S = 600
 _SECTOR = 512
+_GB = 10**9
+_SPARE = 16 << 20  # the disk's two tables, and what is lost to alignment
 EMPTY, CIDATA, VAR = "_empty", "cidata", "var"
+_NEW_VAR = "_var"  # until the table and its file systems are whole on the disk
+# What a power cut leaves of a table that is being written may look like anybody's: so it is said
+# before, between the table and the first partition, and taken back when all is whole.
+_MARK_AT, _MARK = 512 << 10, b"imgbuild: a table is being made here\n".ljust(512, b"\0")
+_SFDISK = ("sfdisk", "--quiet", "--no-reread", "--no-tell-kernel")
 # UAPI.2, Discoverable Partitions Specification, x86-64.
 _TYPES = {
     "esp": "c12a7328-f81f-11d2-ba4b-00a0c93ec93b",
@@ -82,6 +92,23 @@ def read_wanted(manifest: dict[str, Any]) -> tuple[Wanted, ...]:
     return tuple(rows)
 
 
+def least_bytes(
+    manifest: dict[str, Any], wanted: Sequence[Wanted], layers: Sequence[LayerFile]
+) -> int:
+    """Return how large a disk must be: for every partition, and for what `var` gets at once."""
+    told = manifest["disk"].get("least_bytes")
+    var = sum(one.bytes for one in layers) * 21 // 20  # ext4 keeps some for itself
+    own = sum(one.bytes for one in wanted) + var + _SPARE
+    return max(own, told if isinstance(told, int) else 0)
+
+
+def check_size(disk: Disk, least: int) -> None:
+    """Raise Refused for a disk that is too small."""
+    if disk.bytes < least:
+        fact = f"{disk.path}: has {disk.bytes / _GB:.1f} GB, this image needs {least / _GB:.1f} GB"
+        raise Refused(TOO_LARGE, fact, "order another disk, or take a profile that needs less")
+
+
 def read_layout(disk: Path) -> Layout | None:
     """Return the layout of a disk that holds an image, None for any other."""
     told = process.run(["sfdisk", "--json", str(disk)], timeout_s=_COMMAND_S)
@@ -110,8 +137,23 @@ def is_empty(disk: Path) -> bool:
     return told.rc == 0 and not (told.stdout.strip() and json.loads(told.stdout)["signatures"])
 
 
+def is_half_made(disk: Path) -> bool:
+    """Tell whether a run was cut off while it made the table of a disk that was free."""
+    with disk.open("rb") as stream:
+        stream.seek(_MARK_AT)
+        return stream.read(len(_MARK)) == _MARK
+
+
+def settle(disk: Path) -> None:
+    """Take back that a table is being made. Raises OSError."""
+    if is_half_made(disk):
+        _write(disk, _MARK_AT, bytes(len(_MARK)))
+
+
 def has_var(disk: Path, layout: Layout) -> bool:
-    """Tell whether `var` has a file system: a run may have been cut off before."""
+    """Tell whether `var` has a file system, whole: a run may have been cut off before."""
+    if layout.var.label == _NEW_VAR:
+        return False
     place, magic = _EXT4
     with disk.open("rb") as stream:
         stream.seek(layout.var.offset + place)
@@ -128,27 +170,43 @@ def create(disk: Path, wanted: Sequence[Wanted], work: Path) -> Layout:
     folder.mkdir(parents=True)
     for number, one in enumerate(wanted):
         (folder / f"{10 + number}.conf").write_text(_definition(one))
-    text = f"[Partition]\nType={VAR}\nLabel={VAR}\nFormat=ext4\n"
+    text = f"[Partition]\nType={VAR}\nLabel={_NEW_VAR}\nFormat=ext4\n"
     (folder / "90-var.conf").write_text(text)
     _must(["wipefs", "--all", "--force", str(disk)], disk)
-    words = ["--empty=force", "--dry-run=no", "--discard=yes", "--seed=random"]
+    process.run(["blkdiscard", "--force", str(disk)], timeout_s=_COMMAND_S)  # not all disks can
+    _write(disk, _MARK_AT, _MARK)
+    words = ["--empty=force", "--dry-run=no", "--discard=no", "--seed=random"]
     _must(["systemd-repart", *words, f"--definitions={folder}", str(disk)], disk)
     layout = read_layout(disk)
+    if layout:
+        _label(disk, layout.var, VAR)  # last: from here on it is kept
+        layout = read_layout(disk)
     if layout is None or not has_var(disk, layout):
         # It only warns where a file system cannot be made, and ends well.
         raise Refused(TABLE, f"{disk}: systemd-repart did not make what it should", "dmesg")
+    settle(disk)
     return layout
 
 
 def name_slot(disk: Path, layout: Layout, slot: int, label: str, root_hash: str | None) -> None:
     """Give both partitions of a slot their label, and the halves of the root hash as UUIDs."""
     halves = (root_hash[:32], root_hash[32:]) if root_hash else (None, None)
-    words = ["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel"]
     for part, half in zip((layout.roots[slot], layout.trees[slot]), halves, strict=True):
-        where = [str(disk), str(part.number)]
-        _must([*words, "--part-label", *where, label], disk)
+        _label(disk, part, label)
         if half:
-            _must([*words, "--part-uuid", *where, str(uuid.UUID(half))], disk)
+            where = [str(disk), str(part.number), str(uuid.UUID(half))]
+            _must([*_SFDISK, "--part-uuid", *where], disk)
+
+
+def _write(disk: Path, offset: int, data: bytes) -> None:
+    with disk.open("r+b", buffering=0) as stream:
+        stream.seek(offset)
+        stream.write(data)
+        os.fsync(stream.fileno())
+
+
+def _label(disk: Path, part: Partition, label: str) -> None:
+    _must([*_SFDISK, "--part-label", str(disk), str(part.number), label], disk)
 
 
 def _definition(one: Wanted) -> str:

@@ -18,21 +18,38 @@ from imgnode.update.offer import Offer
 from imgnode.update.refused import FETCH, Refused
 
 _COMMAND_S = 300
+_CHECK_S = 3600  # of terabytes
+_NOT_MENDED = 4  # e2fsck(8)
 
 
 @contextmanager
 def mounted(disk: Path, var: Partition, point: Path) -> Iterator[None]:
-    """Mount `var` at a folder, by its place: the kernel may not have read the table again."""
+    """Check `var` and mount it at a folder, by its place on the disk.
+
+    The kernel may not have read the table again. What a power cut has left is mended first, as at
+    a node's boot (image/initrd, mount-var). Raises Refused.
+    """
     point.mkdir(parents=True, exist_ok=True)
-    place = f"loop,offset={var.offset},sizelimit={var.bytes}"
-    done = process.run(["mount", "-o", place, str(disk), str(point)], timeout_s=_COMMAND_S)
+    place = ["--offset", str(var.offset), "--sizelimit", str(var.bytes)]
+    loop = _must(["losetup", "--find", "--show", *place, str(disk)], disk).strip()
+    try:
+        if process.run(["e2fsck", "-p", loop], timeout_s=_CHECK_S).rc >= _NOT_MENDED:
+            process.run(["e2fsck", "-fy", loop], timeout_s=_CHECK_S)
+        _must(["mount", loop, str(point)], disk)
+        try:
+            yield
+        finally:
+            process.run(["umount", str(point)], timeout_s=_COMMAND_S)
+    finally:
+        process.run(["losetup", "--detach", loop], timeout_s=_COMMAND_S)
+
+
+def _must(argv: list[str], disk: Path) -> str:
+    done = process.run(argv, timeout_s=_COMMAND_S)
     if done.rc:
         hint = "order it with wipe, which gives up what var holds"
         raise Refused(TABLE, f"{disk}: var cannot be mounted: {done.stderr.strip()}", hint)
-    try:
-        yield
-    finally:
-        process.run(["umount", str(point)], timeout_s=_COMMAND_S)
+    return done.stdout
 
 
 def bring_layers(offer: Offer, root: Path, releases: str, tell: Tell) -> None:

@@ -15,17 +15,25 @@ from imgnode.update.refused import WRITE, Refused
 _COMMAND_S = 300
 _ENTRIES = "::/EFI/Linux"
 _TRIES = 3  # systemd-boot(7), boot counting
-_KIB = 1024
+_KIB, _SECTOR = 1024, 512
+_FAT32_LEAST = 40 << 20  # 65525 clusters, and the tables
+_LARGE, _LARGE_CLUSTER = 512 << 20, 8
 _ENV = {"MTOOLS_SKIP_CHECK": "1"}
 
 
 def forget_entries(disk: Path, esp: Partition) -> None:
-    """Remove every boot entry, whosoever: the slots are about to be written. Raises Refused."""
-    told = _mtools("mdir", disk, esp, "-b", _ENTRIES, may_fail=True)
-    for line in told.splitlines():
-        name = line.strip().removeprefix(f"{_ENTRIES}/")
-        if name and "/" not in name:
-            _mtools("mdel", disk, esp, f"{_ENTRIES}/{name}")
+    """Format the ESP anew: the slots are about to be written. Raises Refused.
+
+    What a power cut has left of it is never read.
+    """
+    # Named, because with an offset mkfs.vfat goes by the size of the whole disk, and mtools take a
+    # FAT32 of fewer clusters than 65525 for another kind.
+    sectors = _LARGE_CLUSTER if esp.bytes >= _LARGE else 1
+    kind = ["-F", "32", "-s", str(sectors)] if esp.bytes >= _FAT32_LEAST else []
+    place = f"--offset={esp.offset // _SECTOR}"
+    form = ["mkfs.vfat", "-I", *kind, "-n", "ESP", place, str(disk), str(esp.bytes // _KIB)]
+    _must(form)
+    _mtools("mmd", disk, esp, "::/EFI", _ENTRIES)
     _flush(disk)
 
 

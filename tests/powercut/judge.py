@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from builder.core.errors import UserError
 from builder.core.process import CommandError, Runner
@@ -15,7 +16,7 @@ from builder.model.artifacts import Manifest
 from builder.vm.gpt import SECTOR, Partition, partitions
 from tests.powercut.bootloader import boot_order
 from tests.powercut.esp import Esp, read_esp
-from tests.powercut.replay import Region, Replay
+from tests.powercut.replay import Region
 from tests.powercut.sparse import extract
 from tests.powercut.var import check_var
 
@@ -64,6 +65,13 @@ class Verdict:
     notes: tuple[str, ...] = ()
 
 
+class Known(Protocol):
+    """Who knows what of a disk has changed since the last look."""
+
+    def state(self, region: Region) -> int | None:
+        """Return a number that stays while a region does; None when that is not known."""
+
+
 class Judge:
     """Judges the disks of one replay; what did not change since the last one is not read again.
 
@@ -73,7 +81,7 @@ class Judge:
     def __init__(
         self,
         runner: Runner,
-        replay: Replay,
+        replay: Known,
         releases: Sequence[Release],
         layers: Mapping[str, str],
         work: Path,

@@ -101,6 +101,7 @@ def spec(**changes: Any) -> Spec:  # noqa: ANN401 - any key of the model
         "packages": ("alpha", "linux-image-amd64"),
         "tools": ("mmdebstrap",),
         "initrd": InitrdRecipe(packages=("bash",), modules=("erofs",), optional_modules=("nvme",)),
+        "installer": InitrdRecipe(packages=("curl",), modules=(), optional_modules=("igb",)),
         "origins": {"profile.disk.root": "config/profiles/cpu.yaml"},
     }
     return Spec.model_validate({**values, **changes})

@@ -25,7 +25,18 @@ from tests.unit.update_node import IMAGE, Server, Texts
 MIB = 1 << 20
 SIZE = 64 * MIB
 PROGRAMS = (
-    *("sfdisk", "wipefs", "mkfs.vfat", "mkfs.ext4", "mcopy", "mdel", "mdir", "mmd", "mren"),
+    *(
+        "sfdisk",
+        "wipefs",
+        "blkdiscard",
+        "mkfs.vfat",
+        "mkfs.ext4",
+        "mcopy",
+        "mdel",
+        "mdir",
+        "mmd",
+        "mren",
+    ),
     *("mtype", "curl", "prlimit", "gpg", "gpgconf", "gpgv", "zstd"),
 )
 SEED = {"user-data": "#cloud-config\nhostname: gpu-07\n", "meta-data": "instance-id: i\n"}

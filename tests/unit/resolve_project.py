@@ -54,6 +54,7 @@ modules: {proprietary: [nvidia-kernel-dkms]}
     "image/packages/ssh.yaml": "- openssh-server\n- bash\n",
     "image/tools.yaml": "- mmdebstrap\n- apt\n- apt\n",
     "image/initrd.yaml": "packages: [bash]\nmodules: [erofs]\n",
+    "image/installer.yaml": "packages: [curl]\nmodules: [loop]\n",
 }
 
 

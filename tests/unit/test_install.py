@@ -142,6 +142,55 @@ def test_a_table_without_a_var_is_made_anew(machine: Machine, site: Site) -> Non
     assert "systemd-repart" in {argv[0] for argv in machine.ran}
 
 
+def test_a_table_that_was_never_finished_is_made_anew(machine: Machine, site: Site) -> None:
+    """Its `var` may look whole, and not be: a drive's cache keeps what it likes."""
+    install(machine.order(site.address), machine.reporter(), machine.root)
+    var = str(machine.layout.var.number)
+    process.run(["sfdisk", "--part-label", str(machine.disk), var, "_var"], timeout_s=60)
+    machine.ran.clear()
+    install(machine.order(site.address), machine.reporter(), machine.root)
+    assert installed(machine)
+    assert machine.layout.var.label == "var"
+    assert "systemd-repart" in {argv[0] for argv in machine.ran}
+
+
+@pytest.mark.parametrize("mib", [64, 256, 512])
+def test_an_esp_is_formatted_for_its_own_size(place: Path, mib: int) -> None:
+    """mkfs.vfat would go by the disk's, and make what mtools and firmware read as another kind."""
+    disk = place / "large"
+    with disk.open("wb") as stream:
+        stream.truncate(64 << 30)
+    esp = table.Partition(1, "esp", "esp", 1 << 20, mib << 20)
+    for _ in range(2):
+        vfat.forget_entries(disk, esp)
+    listed = process.run(["mdir", "-b", "-i", f"{disk}@@{1 << 20}", "::/EFI"], timeout_s=60)
+    assert listed.stdout.strip() == "::/EFI/Linux/"
+
+
+def test_a_table_of_which_a_power_cut_left_a_piece(machine: Machine, site: Site) -> None:
+    """A protective MBR alone looks like a foreign table; that it is ours stands beside it."""
+    genuine = machine._repart
+
+    def cut(folder: Path) -> process.Finished:
+        genuine(folder)
+        with machine.disk.open("r+b") as stream:
+            stream.seek(512)
+            stream.write(bytes(33 * 512))
+            stream.seek(-33 * 512, 2)
+            stream.write(bytes(33 * 512))
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(machine, "_repart", cut)
+        with pytest.raises(KeyboardInterrupt):
+            install(machine.order(site.address), machine.reporter(), machine.root)
+    assert table.read_layout(machine.disk) is None
+    assert not table.is_empty(machine.disk)
+    install(machine.order(site.address), machine.reporter(), machine.root)
+    assert installed(machine)
+    assert not table.is_half_made(machine.disk)
+
+
 def test_slots_too_small_are_told_and_the_old_version_stays(machine: Machine, site: Site) -> None:
     install(machine.order(site.address), machine.reporter(), machine.root)
     small = machine.layout

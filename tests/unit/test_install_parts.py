@@ -178,12 +178,25 @@ def test_a_machine_is_known_by_what_the_firmware_says(tmp_path: Path) -> None:
     assert (found.serial, found.uuid, found.macs) == ("S1", "", ("52:54:00:00:00:01",))
 
 
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No console of this host is written to."""
+    monkeypatch.setattr(entry, "tell", lambda _: None)
+
+
+@pytest.fixture
+def online(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network is there at once."""
+    monkeypatch.setattr(process, "run", lambda *_, **__: process.Finished(0, "", ""))
+
+
 def booted(tmp_path: Path, cmdline: str) -> Path:
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc/cmdline").write_text(cmdline)
     return tmp_path
 
 
+@pytest.mark.usefixtures("online")
 @pytest.mark.parametrize(
     ("answer", "told"),
     [(None, "connection refused"), ("{", "mend it"), ('{"image_id": "x"}', "releases")],
@@ -212,13 +225,7 @@ def test_an_order_that_cannot_be_had(
     assert not (root / "run/imgnode/order.json").exists()
 
 
-def test_a_command_line_without_an_order(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert entry.try_once(booted(tmp_path, "quiet ximgnode.order=http://a")) is None
-    assert "names no order" in capsys.readouterr().out
-
-
+@pytest.mark.usefixtures("online")
 def test_an_order_is_done_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fetch(_: str, target: Path, __: int) -> None:
         target.write_text(json.dumps(ORDER))

@@ -8,7 +8,7 @@ import pytest
 
 from builder.core.errors import UserError
 from builder.rootfs.base import _check_users
-from builder.rootfs.seal import _check_size, _kernel
+from builder.rootfs.seal import _check_size, kernel_file
 from tests.unit.fakes import spec
 
 USERS = """\
@@ -67,10 +67,10 @@ def test_exactly_one_kernel(tmp_path: Path) -> None:
     (tmp_path / "boot").mkdir()
     (tmp_path / "boot/System.map-6.1").touch()
     with pytest.raises(UserError, match="has 0 kernels: none") as caught:
-        _kernel(tmp_path)
+        kernel_file(tmp_path)
     assert caught.value.hint is not None
     (tmp_path / "boot/vmlinuz-6.1").touch()
-    assert _kernel(tmp_path).name == "vmlinuz-6.1"
+    assert kernel_file(tmp_path).name == "vmlinuz-6.1"
     (tmp_path / "boot/vmlinuz-6.12").touch()
     with pytest.raises(UserError, match=r"has 2 kernels: vmlinuz-6\.1, vmlinuz-6\.12"):
-        _kernel(tmp_path)
+        kernel_file(tmp_path)

@@ -66,7 +66,7 @@ class _Handler(BaseHTTPRequestHandler):
     releases: Releases
 
     def do_GET(self) -> None:  # noqa: N802 - http.server's name for it
-        path = self.releases.folder / self.path.lstrip("/")
+        path = self.releases.folder / self.path.partition("?")[0].lstrip("/")
         size = path.stat().st_size if path.is_file() else None
         wanted = _RANGE.fullmatch(self.headers.get("Range", ""))
         start = int(wanted[1]) if wanted else 0

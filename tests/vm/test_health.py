@@ -60,7 +60,7 @@ def test_an_xid_in_the_kernels_log(host: Host) -> None:
 def test_a_unit_that_failed(host: Host) -> None:
     host.run("systemd-run --unit=broken.service /bin/false")
     wait_for(host, "units", "failed")
-    host.check_output("systemctl reset-failed broken.service")
+    host.run("systemctl reset-failed broken.service")  # recovery may have done it
 
 
 def test_what_it_costs(host: Host) -> None:

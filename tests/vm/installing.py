@@ -1,0 +1,129 @@
+"""Machines that are installed from a stick: releases, installers, sticks, disks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from builder.core.files import remove_tree
+from builder.core.process import Runner
+from builder.vm.keep import keeping
+from builder.vm.machine import Machine
+from builder.vm.qemu import Accel, HostService, VmConfig
+from builder.vm.ssh import Ssh, SshKey, make_key
+from tests.vm.conftest import ROOT
+from tests.vm.versions import Versions
+
+VERSION = "1.0"
+GIB = 1 << 30
+INSTALL_S = 900.0
+_STICK = GIB
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Makes sticks of a released version; `key` opens the nodes that they install."""
+
+    versions: Versions
+    key: SshKey
+    installer: Path
+
+    def seed(self, host: str) -> Path:
+        """Write the seed of a node."""
+        file = self.versions.place.top / f"{host}.yaml"
+        keys = [self.key.public.strip()]
+        values = {"hostname": host, "ssh_authorized_keys": keys}
+        file.write_text(f"#cloud-config\n{yaml.safe_dump(values, width=4096)}")
+        return file
+
+    def stick(self, host: str, *words: str, repository: Path | None = None) -> Path:
+        """Return a plain file as `imgbuild flash --installer` leaves a stick."""
+        made = self.versions.place.top / f"{host}.stick"
+        made.touch()
+        with made.open("r+b") as stream:
+            stream.truncate(_STICK)
+        release = (repository or self.versions.repository) / "imgbuild-bare" / VERSION
+        self.versions.place.run(
+            *("flash", str(made), "--installer", str(self.installer), "--image", str(release)),
+            *("--seed", str(self.seed(host)), "--disk", "largest"),
+            *("--yes", "--serial", "none", "--erase", *words),
+        ).done()
+        return made
+
+
+def make_workshop(runner: Runner, versions: Versions) -> Workshop:
+    """Build and release a version, and build the installer of its site."""
+    top = versions.place.top
+    versions.build(VERSION)
+    versions.release(VERSION)
+    installer = top / "installer.efi"
+    versions.place.run(
+        *("installer", "--profile", versions.profile, "--out", str(installer)),
+        env={"IMGBUILD_CACHE": str(versions.cache)},
+    ).done()
+    return Workshop(versions, make_key(runner, top / "key"), installer)
+
+
+def asking(workshop: Workshop, address: str) -> Path:
+    """Build the installer that asks a server what to do."""
+    versions = workshop.versions
+    made = versions.place.top / "asking.efi"
+    versions.place.run(
+        *("installer", "--profile", versions.profile, "--out", str(made), "--order", address),
+        env={"IMGBUILD_CACHE": str(versions.cache)},
+    ).done()
+    return made
+
+
+def blank(path: Path, size: int) -> Path:
+    """Make an empty disk."""
+    path.unlink(missing_ok=True)
+    with path.open("wb") as stream:
+        stream.truncate(size)
+    return path
+
+
+def second(path: Path, *, read_only: bool = False) -> tuple[str, ...]:
+    """Return QEMU's words for another disk, which firmware tries after the first."""
+    mode = "readonly=on" if read_only else "discard=unmap"
+    drive = f"if=none,id=second,format=raw,cache=unsafe,{mode},file={path}"
+    device = "virtio-blk-pci,drive=second,bootindex=1,serial=SECOND"
+    return ("-drive", drive, "-device", device)
+
+
+@dataclass
+class Bench:
+    """A machine with two disks, and what it posted of its progress."""
+
+    machine: Machine
+    ssh: Ssh
+    posts: list[dict[str, object]] = field(default_factory=list)
+
+
+@contextmanager
+def bench(
+    runner: Runner,
+    workshop: Workshop,
+    accel: Accel,
+    disk: Path,
+    extra: tuple[str, ...],
+    services: tuple[HostService, ...] = (),
+    write_log: Path | None = None,
+) -> Iterator[Bench]:
+    """Switch a machine on; its console is kept when something fails."""
+    work = workshop.versions.place.top / "bench"
+    work.mkdir()
+    config = VmConfig(
+        disk=disk, accel=accel, extra=extra, host_services=services, write_log=write_log
+    )
+    try:
+        with Machine(runner, config) as machine:
+            ssh = Ssh(runner, work / "ssh", port=machine.ports[22], key=workshop.key)
+            with keeping(machine, ssh, ROOT / "out" / "failed-tests" / "test_install"):
+                yield Bench(machine, ssh)
+    finally:
+        remove_tree(work)
