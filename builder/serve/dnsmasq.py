@@ -38,7 +38,6 @@ dhcp-ignore=tag:http
 dhcp-boot=tag:ipxe,{base}/boot/boot.ipxe
 pxe-service=tag:!ipxe,X86-64_EFI,imgbuild,{loader},{address}
 pxe-service=tag:!ipxe,BC_EFI,imgbuild,{loader},{address}
-pxe-prompt=imgbuild,0
 """
 
 

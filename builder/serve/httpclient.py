@@ -11,6 +11,7 @@ import ipaddress
 import socket
 import struct
 from dataclasses import dataclass
+from typing import cast
 
 _SERVER_PORT, _CLIENT_PORT = 67, 68
 _COOKIE = b"\x63\x82\x53\x63"
@@ -94,8 +95,8 @@ class Responder(asyncio.DatagramProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep what answers go through."""
-        if isinstance(transport, asyncio.DatagramTransport):
-            self._transport = transport
+        # Python 3.11 does not derive its own transports from this type.
+        self._transport = cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str | object, int]) -> None:
         """Answer one request, if it is one of HTTP Boot; through a relay back to it."""
