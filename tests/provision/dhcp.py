@@ -30,7 +30,11 @@ def main() -> int:
     parser.add_argument("--vendor", default="")
     parser.add_argument("--user", default="")
     parser.add_argument("--boot-server", help="ask this proxy on port 4011, as PXE does next")
-    parser.add_argument("--own", default="0.0.0.0", help="the address that it has by then")
+    parser.add_argument(
+        "--own",
+        default="0.0.0.0",  # noqa: S104 - an address that it does not have
+        help="the address that it has by then",
+    )
     words = parser.parse_args()
     link = _open()
     if words.boot_server:
@@ -62,7 +66,9 @@ def _packet(words: argparse.Namespace, kind: str) -> Packet:
         options.append((97, b"\x00" + uuid.UUID(int=7).bytes))
     options.append(("param_req_list", [1, 3, 6, 43, 54, 60, 66, 67, 97]))
     mac = bytes.fromhex(words.mac.replace(":", ""))
-    return BOOTP(chaddr=mac, xid=_XID, flags=0x8000, ciaddr=words.own) / DHCP(options=[*options, "end"])
+    return BOOTP(chaddr=mac, xid=_XID, flags=0x8000, ciaddr=words.own) / DHCP(
+        options=[*options, "end"]
+    )
 
 
 def _heard(link: socket.socket) -> list[dict[str, Any]]:

@@ -26,12 +26,12 @@ class Host:
         return ["ip", "netns", "exec", self.space, *map(str, words)]
 
     def run(self, *words: str | Path, ok: bool = True) -> str:
-        """Run a program there to its end and return what it printed."""
+        """Run a program there to its end and return what it printed; what it complains of, too."""
         done = subprocess.run(
             self.argv(*words), capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
         )
         assert not ok or done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
-        return done.stdout
+        return done.stdout if ok else done.stdout + done.stderr
 
 
 @contextmanager
@@ -68,4 +68,6 @@ def _plug(bridge: str, space: str, number: int, mac: str, address: str | None) -
 
 
 def _ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, timeout=_TIMEOUT_S, env={**os.environ, "LC_ALL": "C"})
+    subprocess.run(
+        ["ip", *words], check=True, timeout=_TIMEOUT_S, env={**os.environ, "LC_ALL": "C"}
+    )

@@ -104,7 +104,7 @@ def curl(host: Host, address: str, *words: str) -> tuple[int, str]:
     return int(status), body
 
 
-def offers(host: Host, mac: str, **words: Any) -> list[dict[str, Any]]:
+def offers(host: Host, mac: str, **words: object) -> list[dict[str, Any]]:
     """Return the answers to one DHCP request, made on `host` in the name of `mac`."""
     more = [f"--{key.replace('_', '-')}={value}" for key, value in words.items()]
     argv = [sys.executable, "-m", "tests.provision.dhcp", mac, *more]

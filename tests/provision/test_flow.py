@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -51,7 +52,7 @@ def _order(host: Host, query: str) -> tuple[int, str]:
     return curl(host, f"http://{ADDRESS}/order?{query}")
 
 
-def _post(host: Host, address: str, phase: str, **more: Any) -> int:
+def _post(host: Host, address: str, phase: str, **more: object) -> int:
     said = {"schema_version": 1, "node": {}, "phase": phase, "error": None, **more}
     return curl(host, address, "-d", json.dumps(said))[0]
 
@@ -64,7 +65,7 @@ def _node(host: Host, name: str) -> dict[str, Any]:
 
 
 def _run(server: Server, *words: str) -> str:
-    argv = [ROOT / ".venv/bin/imgbuild", "orders", *words, "--state", server.state]
+    argv = [str(ROOT / ".venv/bin/imgbuild"), "orders", *words, f"--state={server.state}"]
     return server.host.run(*argv).strip()
 
 
@@ -177,9 +178,7 @@ def test_changes_need_the_admin_token(server: Server, hosts: dict[str, Host]) ->
     assert curl(hosts["cli"], f"http://{ADDRESS}/api/nodes/nobody/again", *words)[0] == 409
 
 
-def test_a_killed_server_knows_all_when_it_is_back(
-    server: Server, hosts: dict[str, Host]
-) -> None:
+def test_a_killed_server_knows_all_when_it_is_back(server: Server, hosts: dict[str, Host]) -> None:
     client = hosts["cli"]
     report = parse_order(_order(client, f"mac={PLAIN}")[1]).report
     assert report
@@ -188,13 +187,17 @@ def test_a_killed_server_knows_all_when_it_is_back(
     server.kill()
     with running(server.host, server.folder, ADDRESS) as back:
         found = _node(client, "gpu-07")
-        assert (found["state"], found["phase"], found["percent"]) == ("installing", "root.erofs", 25)
+        assert (found["state"], found["phase"], found["percent"]) == (
+            "installing",
+            "root.erofs",
+            25,
+        )
         assert _node(client, "X9")["state"] == "waiting"
         assert _post(client, report, "done", version="1") == 204
         assert _node(client, "gpu-07")["state"] == "done"
-        argv = [ROOT / ".venv/bin/imgbuild", "serve", back.folder / "plan.yaml"]
-        second = server.host.run(*argv, "--state", back.state, ok=False)
-        del second
+        argv = [str(ROOT / ".venv/bin/imgbuild"), "serve", str(back.folder / "plan.yaml")]
+        said = server.host.run(*argv, f"--state={back.state}", ok=False)
+        assert "another server works with it (hint: " in said
 
 
 def test_the_installers_own_reporter_is_understood(
@@ -204,8 +207,9 @@ def test_the_installers_own_reporter_is_understood(
     del server
     bodies: list[bytes] = []
 
-    def catch(request: Any, timeout: float) -> Any:
+    def catch(request: urllib.request.Request, timeout: float) -> NoReturn:
         del timeout
+        assert isinstance(request.data, bytes)
         bodies.append(request.data)
         raise OSError("caught")
 

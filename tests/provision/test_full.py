@@ -30,7 +30,7 @@ def server(hosts: dict[str, Host], folder: Path) -> Iterator[Server]:
         yield made
 
 
-def _one(hosts: dict[str, Host], **words: Any) -> dict[str, Any]:
+def _one(hosts: dict[str, Host], **words: object) -> dict[str, Any]:
     (found,) = offers(hosts["new"], NODE, **words)
     assert found["from"] == "10.9.0.1"
     assert found["yiaddr"].startswith("10.9.0.1")
