@@ -107,5 +107,5 @@ def _phase(one: Row) -> tuple[str, str]:
 
 
 def _told(one: Row) -> tuple[str, ...]:
-    phase = one.phase if one.state == "installing" else ""
+    phase = one.phase if one.state in ("installing", "failed") else ""
     return phase, one.version if one.state == "done" else "", f"({one.why})" if one.why else ""

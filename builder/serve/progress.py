@@ -61,7 +61,7 @@ def apply(record: Record, said: Report, now: float) -> Record:
     told: dict[str, object] = {
         "state": state,
         "why": "",
-        "phase": said.phase,
+        "phase": record.phase if state == "failed" else said.phase,  # where it failed
         "done": said.done,
         "total": said.total,
         "version": said.version and _line(said.version),

@@ -223,7 +223,8 @@ def test_the_installers_own_reporter_is_understood(
     statuses = [curl(hosts["cli"], report, "-d", one.decode())[0] for one in bodies]
     assert set(statuses) == {204}
     found = _node(hosts["cli"], "gpu-07")
-    assert (found["state"], found["why"]) == ("failed", "disk: no disk fits")
+    assert (found["state"], found["phase"]) == ("failed", "root.verity")
+    assert found["why"] == "disk: no disk fits"
     assert found["disk"] == "nvme0n1 MODEL S"
 
 

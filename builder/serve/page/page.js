@@ -27,7 +27,7 @@ function facts(one, now) {
   const found = [one.profile, one.profile && one.channel, one.version, one.disk, one.address];
   if (!one.profile) found.push(one.serial && `serial ${one.serial}`, one.uuid, ...one.macs);
   const over = one.ended || now;
-  if (one.started && one.profile) found.push(`took ${age(over - one.started)}`);
+  if (one.started && one.profile) found.push(`${one.ended ? "took" : "for"} ${age(over - one.started)}`);
   if (one.seen) found.push(`seen ${age(now - one.seen)} ago`);
   return found.filter(Boolean).join(" · ");
 }
