@@ -18,7 +18,10 @@ from builder.core.errors import UserError
 from builder.core.process import CommandError, Finished, Runner
 from imgnode.release.signature import gpgv_command, signers
 
-_PACKAGES = {"gpg": "gnupg", "gpgv": "gpgv", "zstd": "zstd", "bwrap": "bubblewrap"}
+_PACKAGES = {
+    "bwrap": "bubblewrap", "dnsmasq": "dnsmasq-base", "gpg": "gnupg", "gpgv": "gpgv",
+    "ip": "iproute2", "nginx": "nginx-light", "zstd": "zstd",
+}  # fmt: skip
 _ARMOR = re.compile(
     r"-----BEGIN PGP [A-Z ]+-----\n(?:[^\n]+\n)*\n([A-Za-z0-9+/=\n]+?)\n(?:=[A-Za-z0-9+/]{4}\n)?"
     r"-----END PGP [A-Z ]+-----"

@@ -47,6 +47,7 @@ async def keep(runner: Runner, child: Child, say: Callable[[str], None]) -> None
 
 
 def _run(runner: Runner, child: Child) -> str:
+    """Run a server to its end, and that of its workers: they go on when nginx alone is killed."""
     try:
         runner.run(child.argv)
     except CommandError as error:

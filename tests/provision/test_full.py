@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -94,3 +97,17 @@ def test_nothing_outside_is_handed_out(server: Server, hosts: dict[str, Host]) -
     ):  # fmt: skip
         status, _ = curl(hosts["cli"], f"{server.base}/{path}", "--path-as-is")
         assert status in (400, 403, 404), path
+
+
+def test_servers_that_die_are_started_again(server: Server, hosts: dict[str, Host]) -> None:
+    for name, number in (("dnsmasq", signal.SIGKILL), ("nginx", signal.SIGTERM)):
+        pid = server.state / f"run/{name}.pid"
+        before = pid.read_text()
+        os.kill(int(before), number)
+        ends = time.monotonic() + 30
+        while not pid.exists() or pid.read_text() in ("", before):
+            assert time.monotonic() < ends, server.said()
+            time.sleep(0.2)
+        assert f"{name} ended and is started again" in server.said()
+    assert _one(hosts, **HTTP)["file"] == f"{server.base}/boot/installer.efi"
+    assert curl(hosts["cli"], f"{server.base}/api/nodes")[0] == 200
