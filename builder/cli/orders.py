@@ -54,6 +54,16 @@ def again(plan: Path, name: str, state: Path) -> None:
     print(f"{name} gets its order again")
 
 
+@command.command("allow")
+@_plan
+@_name
+@options.state
+def allow(plan: Path, name: str, state: Path) -> None:
+    """Let the machine that is held as a node have its seed, secrets and all, within an hour."""
+    who = _desk(plan, state).allow(name)
+    print(f"{name} may be installed within an hour: {', '.join(who.words)}")
+
+
 @command.command("token")
 @_plan
 @_name

@@ -144,6 +144,19 @@ class Desk:
         self._check(name)
         return self.tokens.make(name, self.now())
 
+    def allow(self, name: str) -> Identity:
+        """Let the machine that asked as this node have its seed, within an hour; return who it is.
+
+        Raises UserError for a name that is none, and where no machine has asked.
+        """
+        self._check(name)
+        record = self.store.node(name)
+        if record.state != "held" or not record.who.words:
+            hint = "start it from the network first; then it is held, and can be looked at"
+            raise UserError(f"{name}: no machine is held as this node", hint=hint)
+        self.tokens.grant(name, record.who, self.now())
+        return record.who
+
     def _check(self, name: str) -> None:
         if name not in self.inventory.plan.nodes:
             raise UserError(f"{name}: is not in the inventory", hint="imgbuild orders list")
@@ -170,12 +183,12 @@ class Desk:
         own = self.inventory.plan.nodes[name].token
         if own if own is not None else seed.secret:
             why = self.tokens.judge(name, ask.token, ask.who, self.now())
-            return Refusal(NOT_ALLOWED, f"{why} (imgbuild orders token {name})") if why else None
+            return Refusal(NOT_ALLOWED, f"{why} (imgbuild orders allow, or token)") if why else None
         return None
 
     def _remember(self, record: Record, ask: Ask, state: State, why: str) -> None:
         told: dict[str, object] = {"state": state, "why": why[:500], "address": ask.address}
-        told |= {"who": ask.who.also(record.who), "seen": self.now()}
+        told |= {"who": ask.who if ask.who.words else record.who, "seen": self.now()}
         self.store.put(record.model_copy(update=told))
 
     def _made(self, name: str, seed: Seed, key: str) -> dict[str, object]:

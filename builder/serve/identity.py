@@ -72,11 +72,6 @@ class Identity(Closed):
         serial = (f"serial {self.serial}",) if self.serial else ()
         return (*uuid, *serial, *(f"mac {one}" for one in self.macs))
 
-    def also(self, other: Identity) -> Identity:
-        """Return what both say together; this one where they differ."""
-        macs = tuple(dict.fromkeys((*self.macs, *other.macs)))[:_MOST_MACS]
-        return Identity(serial=self.serial or other.serial, uuid=self.uuid or other.uuid, macs=macs)
-
 
 def make_identity(serial: object, uuid: object, macs: Iterable[object]) -> Identity:
     """Return an identity of what a machine sent; what is none of these things is left out."""

@@ -59,6 +59,7 @@ class App:
             Route("/api/nodes/{name}", self._node, methods=get),
             Route("/api/nodes/{name}/again", self._again, methods=post),
             Route("/api/nodes/{name}/token", self._token, methods=post),
+            Route("/api/nodes/{name}/allow", self._allow, methods=post),
             Route("/order", self._order, methods=get),
             Route("/progress/{name}/{key}", self._progress, methods=post),
             Route("/boot/boot.ipxe", self._first_script, methods=get),
@@ -92,6 +93,12 @@ class App:
             return refusal
         name = request.path_params["name"]
         return _json({"name": name, "token": self.desk.token(name)})
+
+    async def _allow(self, request: Request) -> Response:
+        if refusal := self._no_change(request):
+            return refusal
+        name = request.path_params["name"]
+        return _json({"name": name, "allowed": self.desk.allow(name).words})
 
     def _no_change(self, request: Request) -> Response | None:
         """Return the refusal of who has not shown the admin token."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -226,6 +227,16 @@ def test_the_installers_own_reporter_is_understood(
     assert (found["state"], found["phase"]) == ("failed", "root.verity")
     assert found["why"] == "disk: no disk fits"
     assert found["disk"] == "nvme0n1 MODEL S"
+
+
+def test_the_installers_own_program_reads_its_order(server: Server, hosts: dict[str, Host]) -> None:
+    root = server.folder / "root"
+    (root / "proc").mkdir(parents=True)
+    (root / "proc/cmdline").write_text(f"quiet imgnode.order={server.base}/order roothash=0\n")
+    script = "import sys, pathlib; from imgnode.install.__main__ import read_order; "
+    script += "print(read_order(pathlib.Path(sys.argv[1])).image_id)"
+    assert hosts["two"].run(sys.executable, "-c", script, root) == "imgbuild-cpu\n"
+    assert _node(hosts["cli"], "gpu-09")["state"] == "ordered"
 
 
 def test_the_installer_is_what_was_named(server: Server, hosts: dict[str, Host]) -> None:

@@ -15,7 +15,7 @@ from builder.serve import view
 from builder.serve.identity import Identity
 from builder.serve.progress import Report, parse_report
 from builder.serve.records import Record, Store
-from builder.serve.tokens import LIFETIME_S, Tokens
+from builder.serve.tokens import GRANT_S, LIFETIME_S, Tokens
 from imgnode.install.order import parse_order
 from tests.unit.provision_desk import MAC, OTHER, UUID, Room, room, who
 
@@ -149,6 +149,24 @@ def test_a_token_is_good_for_one_installation_of_one_machine(made: Room) -> None
     assert token not in (made.folder / "tokens/gpu-08.json").read_text()
 
 
+def test_a_machine_that_was_looked_at_needs_no_token(made: Room) -> None:
+    seen = who("S8", UUID.replace("4", "a"), OTHER)
+    with pytest.raises(UserError, match="gpu-08: no machine is held as this node"):
+        made.desk.allow("gpu-08")
+    assert made.refused(seen).status == 403
+    assert made.desk.allow("gpu-08") == seen
+    assert made.refused(who("S8")).status == 403  # knows a part of it
+    assert made.refused(seen, "guess").status == 403
+    order = made.ask(seen)
+    assert made.ask(seen)["report"] == order["report"]
+    assert made.desk.report("gpu-08", _key(order), _said("done"))
+    made.desk.again("gpu-08")
+    assert made.refused(seen).status == 403
+    made.desk.allow("gpu-08")
+    made.clock.now += GRANT_S
+    assert made.refused(seen).status == 403
+
+
 def test_a_token_is_bound_to_the_machine_and_grows_old(tmp_path: Path) -> None:
     tokens = Tokens(tmp_path)
     token = tokens.make("a", 1000.0)
@@ -179,7 +197,7 @@ def test_a_bad_seed_or_another_version_is_held(made: Room) -> None:
 
 
 def test_names_that_are_none_are_told(made: Room) -> None:
-    for act in (made.desk.again, made.desk.token):
+    for act in (made.desk.again, made.desk.token, made.desk.allow):
         with pytest.raises(UserError, match="nobody: is not in the inventory"):
             act("nobody")
 

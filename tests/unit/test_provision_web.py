@@ -84,7 +84,7 @@ def test_installed_machines_are_sent_to_their_disks(client: TestClient, made: Ro
 
 @pytest.mark.parametrize("given", ["", "admin-secret", "Bearer", "Bearer x", "Basic admin-secret"])
 def test_changes_need_the_admin_token(client: TestClient, given: str) -> None:
-    for path in ("again", "token"):
+    for path in ("again", "token", "allow"):
         headers = {"Authorization": given}
         assert client.post(f"/api/nodes/gpu-07/{path}", headers=headers).status_code == 401
         assert client.get(f"/api/nodes/gpu-07/{path}").status_code == 405
@@ -96,6 +96,8 @@ def test_changes_with_the_admin_token(client: TestClient) -> None:
     assert client.get(f"/order?serial=S8&token={token}").status_code == 200
     assert client.post("/api/nodes/gpu-08/again", headers=headers).json()["state"] == "expected"
     assert client.get(f"/order?serial=S8&token={token}").status_code == 403
+    allowed = client.post("/api/nodes/gpu-08/allow", headers=headers).json()
+    assert allowed == {"name": "gpu-08", "allowed": ["serial S8"]}
     answer = client.post("/api/nodes/nobody/again", headers=headers)
     assert (answer.status_code, "not in the inventory" in answer.json()["error"]) == (409, True)
 
