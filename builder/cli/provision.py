@@ -65,6 +65,7 @@ def has_secrets(files: Mapping[str, str]) -> bool:
 
 def load_plan(files: Files) -> Plan:
     """Return the plan as it is now. Raises ConfigError with all that is wrong in it."""
+    files.changed()  # what comes later is a change
     values = read_mapping(files.context.project, files.plan)
     return parse_plan(files.plan.name, values)
 
@@ -84,6 +85,11 @@ def place_of(runner: Runner, plan: Plan, state: Path, folder: Path) -> Place:
     if network is not None:
         _check_range(server.range, network)
     root = os.geteuid() == 0
+    releases = (folder / server.releases).resolve() if server.releases_are_here else None
+    for own in (folder.resolve(), state.resolve()):
+        if releases in (own, *own.parents):
+            hint = "seeds and tokens would be handed out: give releases a folder of their own"
+            raise UserError(f"server.releases: {releases} holds {own}", hint=hint)
     if network is not None and not root:
         raise UserError("DHCP needs root", hint="run it as root, or set dhcp: off")
     return Place(
@@ -92,7 +98,7 @@ def place_of(runner: Runner, plan: Plan, state: Path, folder: Path) -> Place:
         address=address or "",
         network=network,
         installer=(folder / server.installer).resolve(),
-        releases=(folder / server.releases).resolve() if server.releases_are_here else None,
+        releases=releases,
         user=_USER if root else None,
     )
 

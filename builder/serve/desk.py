@@ -16,6 +16,7 @@ from builder.serve.settings import Wanted
 from builder.serve.tokens import Tokens
 
 NOT_KNOWN, NOT_NOW, NOT_ALLOWED = 404, 409, 403
+SILENT_S = 60.0  # after so long without a report nobody knows how an installation is
 _LASTING_S = 10.0  # how much progress a killed server may forget
 
 
@@ -88,7 +89,9 @@ class Desk:
         except UserError as error:
             refusal = Refusal(NOT_NOW, str(error))
         if refusal:
-            self._remember(record, ask, "held", refusal.text)
+            # Whoever else says that it is this node does not get into the way of an installation.
+            if record.state != "installing" or self.now() - record.seen > SILENT_S:
+                self._remember(record, ask, "held", refusal.text)
             return refusal
         key = record.key or secrets.token_urlsafe(16)
         goes_on = record.state == "installing"

@@ -42,15 +42,19 @@ http {{
             internal;
             alias {installer};
         }}
+        proxy_http_version 1.1;
+        proxy_set_header Host $http_host;
+        proxy_set_header X-Real-IP $remote_addr;
+        proxy_set_header X-Forwarded-For "";
+        proxy_set_header Connection "";
+        proxy_buffering off;
+        proxy_read_timeout 1h;
+        location /progress/ {{
+            access_log off;
+            proxy_pass http://unix:{socket};
+        }}
         location / {{
             proxy_pass http://unix:{socket};
-            proxy_http_version 1.1;
-            proxy_set_header Host $http_host;
-            proxy_set_header X-Real-IP $remote_addr;
-            proxy_set_header X-Forwarded-For "";
-            proxy_set_header Connection "";
-            proxy_buffering off;
-            proxy_read_timeout 1h;
         }}
     }}
 }}

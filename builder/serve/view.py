@@ -6,10 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from builder.serve.desk import Desk
+from builder.serve.desk import SILENT_S, Desk
 from builder.serve.records import Record
 
-SILENT_S = 60.0
 _ORDER = ("failed", "held", "waiting", "installing", "ordered", "expected", "done")
 
 

@@ -229,6 +229,13 @@ def test_the_installers_own_reporter_is_understood(
     assert found["disk"] == "nvme0n1 MODEL S"
 
 
+def test_a_port_that_is_taken_is_told(server: Server, hosts: dict[str, Host]) -> None:
+    argv = [str(ROOT / ".venv/bin/imgbuild"), "serve", str(server.folder / "plan.yaml")]
+    said = hosts["srv"].run(*argv, f"--state={server.folder}/other", ok=False)
+    assert "imgbuild: nginx does not stay up" in said
+    assert "Address already in use" in said
+
+
 def test_the_installers_own_program_reads_its_order(server: Server, hosts: dict[str, Host]) -> None:
     root = server.folder / "root"
     (root / "proc").mkdir(parents=True)

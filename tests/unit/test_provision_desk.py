@@ -167,6 +167,20 @@ def test_a_machine_that_was_looked_at_needs_no_token(made: Room) -> None:
     assert made.refused(seen).status == 403
 
 
+def test_who_is_refused_does_not_disturb_an_installation(made: Room) -> None:
+    token = made.desk.token("gpu-08")
+    key = _key(made.ask(GPU08, token))
+    made.desk.report("gpu-08", key, _said("root.erofs", done=1, total=2))
+    assert made.refused(who("S8", "", OTHER)).status == 403
+    row = _row(made, "gpu-08")
+    assert (row.state, row.macs) == ("installing", ())
+    made.clock.now += 61
+    assert made.refused(who("S8", "", OTHER)).status == 403
+    assert _row(made, "gpu-08").state == "held"
+    assert made.desk.report("gpu-08", key, _said("root.erofs", done=2, total=2))
+    assert _row(made, "gpu-08").state == "installing"
+
+
 def test_a_token_is_bound_to_the_machine_and_grows_old(tmp_path: Path) -> None:
     tokens = Tokens(tmp_path)
     token = tokens.make("a", 1000.0)

@@ -108,6 +108,8 @@ def test_the_address_is_the_interfaces_own(tmp_path: Path, monkeypatch: pytest.M
     ("server", "said"),
     [
         ({"address": "10.9.0.7"}, "eth1: has no address 10.9.0.7"),
+        ({"releases": "."}, "server.releases: .* holds .*seeds and tokens would be handed out"),
+        ({"releases": ".."}, "seeds and tokens would be handed out"),
         ({"dhcp": "full", "range": "10.9.0.9-10.9.1.9"}, "10.9.1.9 is not in 10.9.0.0/24"),
     ],
 )
