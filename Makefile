@@ -40,8 +40,8 @@ test-fleet: setup  ## playbooks: linters, and a rollout over simulated nodes (a 
 	$(PYTHON) -m pytest -m "not long" tests/fleet
 
 .PHONY: test-provision
-test-provision: setup  ## the provisioning server in network namespaces, with real dnsmasq and nginx (root, two minutes)
-	$(PYTHON) -m pytest -m "not long" tests/provision
+test-provision: setup  ## the provisioning server in network namespaces, with real dnsmasq and nginx (root, a minute)
+	$(PYTHON) -m pytest -n 2 --dist loadfile -m "not long" tests/provision
 
 .PHONY: test-build
 test-build: setup  ## real builds: reproducibility, bad input, interruption (root, minutes)

@@ -21,6 +21,7 @@ from builder.core.gpg import need_programs
 from builder.serve.desk import Desk
 from builder.serve.inventory import Inventory
 from builder.serve.place import Place
+from builder.serve.probe import check_alone
 from builder.serve.records import Store
 from builder.serve.run import Watch, need_files, owned, prepare, serve
 
@@ -62,6 +63,8 @@ def _check(context: Context, desk: Desk) -> None:
 
 def _serve(context: Context, place: Place, desk: Desk, files: Files, *, live: bool) -> None:
     children = prepare(place)
+    if place.server.dhcp == "full" and place.server.interface:
+        check_alone(place.server.interface)
 
     def say(text: str) -> None:
         context.emit(Note("info", text))

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import cast
 
 _SERVER_PORT, _CLIENT_PORT = 67, 68
-_COOKIE = b"\x63\x82\x53\x63"
-_FIXED = 240  # bytes before the options (RFC 2131)
+COOKIE = b"\x63\x82\x53\x63"
+FIXED = 236  # bytes before cookie and options (RFC 2131)
+_OPTIONS = FIXED + len(COOKIE)
 _REQUEST, _REPLY = 1, 2
 _DISCOVER, _OFFER = 1, 2
 _PAD, _END = 0, 255
@@ -40,16 +41,16 @@ class Discover:
 
 def parse(data: bytes) -> Discover | None:
     """Return a DHCPDISCOVER of an HTTP Boot client on x86-64; None for all else."""
-    if len(data) < _FIXED or data[0] != _REQUEST or data[236:240] != _COOKIE:
+    if len(data) < _OPTIONS or data[0] != _REQUEST or data[FIXED:_OPTIONS] != COOKIE:
         return None
     if data[1:3] != b"\x01\x06":  # Ethernet
         return None
-    options = _options(data[_FIXED:])
-    if options.get(_TYPE) != bytes([_DISCOVER]) or not options.get(_VENDOR, b"").startswith(_NAME):
+    found = options(data[_OPTIONS:])
+    if found.get(_TYPE) != bytes([_DISCOVER]) or not found.get(_VENDOR, b"").startswith(_NAME):
         return None
-    if options.get(_ARCH, b"") != struct.pack(">H", _HTTP_X64):
+    if found.get(_ARCH, b"") != struct.pack(">H", _HTTP_X64):
         return None
-    return Discover(data[:_FIXED], options.get(_CLIENT_UUID))
+    return Discover(data[:_OPTIONS], found.get(_CLIENT_UUID))
 
 
 def offer(asked: Discover, address: str, url: str) -> bytes:
@@ -59,16 +60,16 @@ def offer(asked: Discover, address: str, url: str) -> bytes:
     xid, chaddr, giaddr = head[4:8], head[28:44], head[24:28]
     flags = struct.pack(">H", _BROADCAST)
     fixed = bytes([_REPLY, 1, 6, 0]) + xid + bytes(2) + flags + bytes(8) + own + giaddr + chaddr
-    fixed += bytes(192) + _COOKIE
-    options = _option(_TYPE, bytes([_OFFER])) + _option(_SERVER_ID, own) + _option(_VENDOR, _NAME)
-    options += _option(_BOOTFILE, url.encode())
+    fixed += bytes(192) + COOKIE
+    told = _option(_TYPE, bytes([_OFFER])) + _option(_SERVER_ID, own) + _option(_VENDOR, _NAME)
+    told += _option(_BOOTFILE, url.encode())
     if asked.client_uuid:
-        options += _option(_CLIENT_UUID, asked.client_uuid)
-    return fixed + options + bytes([_END])
+        told += _option(_CLIENT_UUID, asked.client_uuid)
+    return fixed + told + bytes([_END])
 
 
-def open_socket(interface: str) -> socket.socket:
-    """Return a socket that hears DHCP requests on one interface, beside dnsmasq's own.
+def open_socket(interface: str, port: int = _SERVER_PORT) -> socket.socket:
+    """Return a socket that hears what comes to a DHCP port of one interface, beside other ones.
 
     Requests are broadcasts, of which each socket gets a copy. Raises OSError.
     """
@@ -78,7 +79,7 @@ def open_socket(interface: str) -> socket.socket:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
-        made.bind(("", _SERVER_PORT))
+        made.bind(("", port))
     except BaseException:
         made.close()
         raise
@@ -114,7 +115,7 @@ def _option(code: int, value: bytes) -> bytes:
     return bytes([code, len(value)]) + value
 
 
-def _options(data: bytes) -> dict[int, bytes]:
+def options(data: bytes) -> dict[int, bytes]:
     """Return DHCP options by number, as far as they can be read."""
     found: dict[int, bytes] = {}
     at = 0

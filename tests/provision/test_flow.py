@@ -196,7 +196,13 @@ def test_a_killed_server_knows_all_when_it_is_back(server: Server, hosts: dict[s
         assert _node(client, "X9")["state"] == "waiting"
         assert _post(client, report, "done", version="1") == 204
         assert _node(client, "gpu-07")["state"] == "done"
-        argv = [str(ROOT / ".venv/bin/imgbuild"), "serve", str(back.folder / "plan.yaml")]
+        argv = [
+            "timeout",
+            "50",
+            str(ROOT / ".venv/bin/imgbuild"),
+            "serve",
+            str(back.folder / "plan.yaml"),
+        ]
         said = server.host.run(*argv, f"--state={back.state}", ok=False)
         assert "another server works with it (hint: " in said
 
@@ -230,7 +236,13 @@ def test_the_installers_own_reporter_is_understood(
 
 
 def test_a_port_that_is_taken_is_told(server: Server, hosts: dict[str, Host]) -> None:
-    argv = [str(ROOT / ".venv/bin/imgbuild"), "serve", str(server.folder / "plan.yaml")]
+    argv = [
+        "timeout",
+        "50",
+        str(ROOT / ".venv/bin/imgbuild"),
+        "serve",
+        str(server.folder / "plan.yaml"),
+    ]
     said = hosts["srv"].run(*argv, f"--state={server.folder}/other", ok=False)
     assert "imgbuild: nginx does not stay up" in said
     assert "Address already in use" in said

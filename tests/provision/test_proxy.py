@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.provision.lan import Host, lan
-from tests.provision.server import Server, offers, running, write
+from tests.provision.server import ROOT, Server, offers, running, write
 
 PXE = {"arch": 7, "vendor": "PXEClient:Arch:00007:UNDI:003016"}
 HTTP = {"arch": 16, "vendor": "HTTPClient:Arch:00016:UNDI:003001"}
@@ -87,6 +88,19 @@ def test_who_does_not_boot_from_the_network_hears_nothing_of_us(hosts: dict[str,
     assert [one["from"] for one in offers(hosts["new"], MAC)] == [THEIRS]
     old = {"arch": 0, "vendor": "PXEClient:Arch:00000:UNDI:002001"}
     assert all(one["file"] == "" for one in offers(hosts["new"], MAC, **old))
+
+
+def test_a_second_server_that_gives_addresses_does_not_start(
+    hosts: dict[str, Host], folder: Path
+) -> None:
+    plan = yaml.safe_load((folder / "plan.yaml").read_text())
+    plan["server"] |= {"dhcp": "full", "range": "10.9.0.201-10.9.0.210"}
+    (folder / "full.yaml").write_text(yaml.safe_dump(plan))
+    argv = ["timeout", "50", str(ROOT / ".venv/bin/imgbuild"), "serve", str(folder / "full.yaml")]
+    said = hosts["cli"].run(*argv, f"--state={folder}/second", ok=False)
+    assert (
+        f"eth0: another DHCP server, {THEIRS}, gives addresses here (hint: set dhcp: proxy" in said
+    )
 
 
 def test_a_real_client_still_gets_their_address(hosts: dict[str, Host], folder: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from builder.core.errors import UserError
-from builder.serve import httpclient, ipxe, net
+from builder.serve import httpclient, ipxe, net, probe
 from builder.serve.dnsmasq import dnsmasq
 from builder.serve.nginx import nginx
 from builder.serve.place import Place
@@ -161,6 +161,21 @@ def test_options_that_are_cut_off_do_no_harm() -> None:
     whole = _discover()
     for length in range(240, len(whole)):
         httpclient.parse(whole[:length])
+
+
+def test_another_server_is_known_by_its_offer_of_an_address() -> None:
+    xid = bytes([0, 0, 0xAB, 0xCD])
+    asked = probe.discover(xid)
+    assert asked[:8] == bytes([1, 1, 6, 0]) + xid
+    assert asked[236:] == b"\x63\x82\x53\x63\x35\x01\x01\xff"
+    head = bytes([2, 1, 6, 0]) + xid + bytes(8)
+    tail = bytes(216) + b"\x63\x82\x53\x63\x35\x01\x02\x36\x04\x0a\x09\x00\x02\xff"
+    offer = head + bytes([10, 9, 0, 100]) + tail
+    assert probe.offering(offer, xid) == "10.9.0.2"
+    assert probe.offering(head + bytes(4) + tail, xid) is None  # a proxy gives no address
+    assert probe.offering(offer, b"else") is None
+    for length in range(len(offer) - 2):
+        assert probe.offering(offer[:length], xid) is None
 
 
 def test_a_neighbour_is_known_by_its_card(tmp_path: Path) -> None:
