@@ -112,9 +112,14 @@ function follow() {
   const events = new EventSource("/events");
   let whole = true;
   events.onopen = () => { whole = true; link.className = "soft"; link.textContent = "live"; };
-  events.onerror = () => { link.className = "lost"; link.textContent = "no connection: what is shown may be old"; };
+  events.onerror = () => {
+    link.className = "lost";
+    link.textContent = "no connection: what is shown may be old";
+    // After an answer that is an error (nginx is up, the rest is not) a browser gives up.
+    if (events.readyState === EventSource.CLOSED) setTimeout(follow, 3000);
+  };
   events.onmessage = (event) => { take(JSON.parse(event.data), whole); whole = false; };
-  setInterval(redraw, 5000);
 }
 
 follow();
+setInterval(redraw, 5000);
