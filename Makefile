@@ -25,7 +25,7 @@ build: setup  ## build PROFILE (default cpu)
 	$(IMGBUILD) build --profile $(PROFILE)
 
 .PHONY: test
-test: test-unit test-live test-fleet test-build test-vm  ## all tests but the long ones
+test: test-unit test-live test-fleet test-provision test-build test-vm  ## all tests but the long ones
 
 .PHONY: test-unit
 test-unit: setup  ## seconds, no root, no network
@@ -39,6 +39,10 @@ test-live: setup  ## a real Prometheus asks the node's exporter, on this machine
 test-fleet: setup  ## playbooks: linters, and a rollout over simulated nodes (a minute)
 	$(PYTHON) -m pytest -m "not long" tests/fleet
 
+.PHONY: test-provision
+test-provision: setup  ## the provisioning server in network namespaces, with real dnsmasq and nginx (root, a minute)
+	$(PYTHON) -m pytest -n 2 --dist loadfile -m "not long" tests/provision
+
 .PHONY: test-build
 test-build: setup  ## real builds: reproducibility, bad input, interruption (root, minutes)
 	$(PYTHON) -m pytest -m "build and not long" tests/build
@@ -49,7 +53,8 @@ test-vm: setup  ## the image in QEMU, two machines side by side (half an hour wi
 
 .PHONY: test-long
 test-long: setup  ## what `make test` leaves out: copies by Docker, GPU containers, bad versions (hours)
-	$(PYTHON) -m pytest -m "long" tests/build tests/fleet tests/vm --ignore tests/vm/test_powercut.py
+	scripts/setup long
+	$(PYTHON) -m pytest -m "long" tests/build tests/fleet tests/provision tests/vm --ignore tests/vm/test_powercut.py
 
 POINTS ?= 240
 BOOTS ?= 12
@@ -86,6 +91,10 @@ bench-update: setup  ## measure what an update costs a node, against a full down
 .PHONY: bench-fleet
 bench-fleet: setup  ## measure what plans and questions of many nodes cost this machine
 	$(PYTHON) -m bench.fleet
+
+.PHONY: bench-provision
+bench-provision: setup  ## measure what the provisioning server hands out, against nginx alone (root)
+	$(PYTHON) -m bench.provision
 
 .PHONY: clean
 clean:  ## remove images and the cache

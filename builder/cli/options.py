@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 profile = click.option("--profile", "-p", required=True, metavar="NAME", help="what the node is")
@@ -10,3 +12,10 @@ site = click.option(
 )
 debug = click.option("--debug", is_flag=True, help="print every command, ready to be pasted")
 as_json = click.option("--json", "as_json", is_flag=True, help="one JSON object a line")
+state = click.option(
+    "--state",
+    type=click.Path(path_type=Path),
+    default=Path("/var/lib/imgbuild-serve"),
+    show_default=True,
+    help="folder with what the provisioning server knows",
+)

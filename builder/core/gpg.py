@@ -21,9 +21,12 @@ from imgnode.release.signature import gpgv_command, signers
 _PACKAGES = {
     "bwrap": "bubblewrap",
     "cert-to-efi-sig-list": "efitools",
+    "dnsmasq": "dnsmasq-base",
     "faketime": "faketime",
     "gpg": "gnupg",
     "gpgv": "gpgv",
+    "ip": "iproute2",
+    "nginx": "nginx-light",
     "openssl": "openssl",
     "sbattach": "sbsigntool",
     "sbsign": "sbsigntool",
