@@ -141,7 +141,7 @@ def test_a_remote_that_is_gone_is_told_and_tried_again(up: VmNode, server: RestS
 
 def test_sftp_by_the_real_ssh(up: VmNode) -> None:
     """The node is its own server here: sshd and sftp-server are those of the image."""
-    say(up, "ssh-keygen -q -t ed25519 -N '' -f far; cat far.pub >> .ssh/authorized_keys")
+    say(up, "ssh-keygen -q -t ed25519 -N '' -f far; sudo tee -a .ssh/authorized_keys <far.pub")
     say(up, "sudo install -D -m 600 far /etc/credstore/imgnode.ssh")
     host_key = say(up, "cut -d' ' -f1,2 /etc/ssh/ssh_host_ed25519_key.pub")
     config = json.loads(say(up, "cat /run/imgnode/node.json"))
