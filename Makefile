@@ -29,7 +29,7 @@ test: test-unit test-live test-fleet test-provision test-build test-vm  ## all t
 
 .PHONY: test-unit
 test-unit: setup  ## seconds, no root, no network
-	$(PYTHON) -m pytest tests/unit
+	$(PYTHON) -m pytest -n 2 tests/unit
 
 .PHONY: test-live
 test-live: setup  ## a real Prometheus asks the node's exporter, on this machine (seconds)
