@@ -141,7 +141,7 @@ def firmware_arguments(code: Path, variables: Path) -> list[str]:
 
 
 def _disk_arguments(disk: Path, write_log: Path | None) -> list[str]:
-    device = ["-device", "virtio-blk-pci,drive=disk0,bootindex=0"]
+    device = ["-device", "virtio-blk-pci,drive=disk0,bootindex=1"]  # 0 is that of -kernel
     if write_log:
         # blklogwrites adds its own buffers to a request; one that QEMU has merged from several
         # then has more than preadv(2) takes (IOV_MAX), and the guest would see an I/O error.

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _POLL_S = 0.1
+_RESET = "reboot: Restarting system"
+_LAST = 200  # bytes
 _LINE = re.compile(rb"[^\r\n]+")
 _ESCAPES = re.compile(
     r"\x1b(?:\[[0-9;?=]*[A-Za-z]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_()][0-9A-B]?)"
@@ -46,6 +48,12 @@ class SerialLog:
     def tail(self, lines: int = 30, since: int = 0) -> str:
         """Return the last `lines` lines that hold text, without terminal escapes."""
         return "\n".join(plain_lines(self.read(since))[-lines:])
+
+    def silent_since_reset(self, silent_s: float) -> bool:
+        """Tell whether a kernel's reset is the last word, and nothing came in so many seconds."""
+        if not self.path.exists() or time.time() - self.path.stat().st_mtime < silent_s:
+            return False
+        return self.read(max(0, self.position() - _LAST)).rstrip().endswith(_RESET)
 
     def find(self, pattern: str, since: int = 0) -> LogMatch | None:
         """Return the first line after byte `since` in which a regular expression matches.

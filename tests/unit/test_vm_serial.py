@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -80,3 +81,15 @@ def test_faults_of_the_machine_end_with_exit_code_1() -> None:
 
 def test_plain_lines_drop_what_only_moves_the_cursor() -> None:
     assert plain_lines("\x1b[2J\x1b[=3h\r\na\x1b]0;title\x07b\x1b(B\r\n \n") == ["ab"]
+
+
+def test_silence_after_a_reset(tmp_path: Path) -> None:
+    log = SerialLog(tmp_path / "serial.log")
+    assert not log.silent_since_reset(0)
+    log.path.write_text("x" * 500 + "\r\n[  167.7] reboot: Restarting system\r\n")
+    assert log.silent_since_reset(0)
+    assert not log.silent_since_reset(60)
+    os.utime(log.path, (1, 1))
+    assert log.silent_since_reset(60)
+    log.path.write_text("reboot: Restarting system\r\nBdsDxe: starting Boot0002\r\n")
+    assert not log.silent_since_reset(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -91,7 +92,7 @@ def second(path: Path, *, read_only: bool = False) -> tuple[str, ...]:
     """Return QEMU's words for another disk, which firmware tries after the first."""
     mode = "readonly=on" if read_only else "discard=unmap"
     drive = f"if=none,id=second,format=raw,cache=unsafe,{mode},file={path}"
-    device = "virtio-blk-pci,drive=second,bootindex=1,serial=SECOND"
+    device = "virtio-blk-pci,drive=second,bootindex=2,serial=SECOND"
     return ("-drive", drive, "-device", device)
 
 
@@ -115,8 +116,7 @@ def bench(
     write_log: Path | None = None,
 ) -> Iterator[Bench]:
     """Switch a machine on; its console is kept when something fails."""
-    work = workshop.versions.place.top / "bench"
-    work.mkdir()
+    work = Path(tempfile.mkdtemp(prefix="bench-", dir=workshop.versions.place.top))
     config = VmConfig(
         disk=disk, accel=accel, extra=extra, host_services=services, write_log=write_log
     )
