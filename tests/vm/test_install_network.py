@@ -25,7 +25,7 @@ from tests.vm.installing import (
 from tests.vm.releases import Releases
 from tests.vm.versions import SERVER, make_versions
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.vm, pytest.mark.long, pytest.mark.timeout(3600)]
 SEED = {"user-data": "#cloud-config\nhostname: gpu-09\n", "meta-data": "instance-id: i\n"}
 
 
