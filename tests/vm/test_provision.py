@@ -6,6 +6,7 @@ firmware's network is switched off.
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -84,11 +85,15 @@ def switched_on(lan_space: str, disk: Path, words: tuple[str, ...]) -> subproces
             "-device",
             "virtio-rng-pci,rng=rng",
         ),
-        *("-serial", f"file:{disk.with_suffix('.serial')}"),
+        *("-serial", f"file:{_console(disk)}"),
         *NO_IPV6,
         *words,
     ]
     return subprocess.Popen([*inside, *argv], stdin=subprocess.DEVNULL)
+
+
+def _console(disk: Path) -> Path:
+    return disk.with_suffix(".serial")
 
 
 @pytest.mark.parametrize("words", [NO_PXE, ()], ids=["http", "pxe"])
@@ -96,10 +101,10 @@ def test_an_empty_machine_becomes_the_node_of_the_plan(
     server: Server, workshop: Workshop, hosts: dict[str, Host], words: tuple[str, ...]
 ) -> None:
     """After the installation its firmware gets no installer, and goes on to the disk."""
-    disk = blank(workshop.versions.place.top / "target.raw", 6 * GIB)
+    disk = blank(workshop.versions.place.top / f"{'http' if words else 'pxe'}.raw", 6 * GIB)
     lan_space = hosts["srv"].space.replace("-srv", "-lan")
     machine = switched_on(lan_space, disk, words)
-    console = SerialLog(disk.with_suffix(".serial"))
+    console = SerialLog(_console(disk))
 
     def alive() -> bool:
         return machine.poll() is None
@@ -108,7 +113,8 @@ def test_an_empty_machine_becomes_the_node_of_the_plan(
         ended = console.wait_for(r"install: (done|failed).*", INSTALL_S, alive=alive)
         assert ended.text.strip().endswith(f"done: {VERSION}"), console.tail()
         console.wait_for("gpu-07 login:", 2 * BOOT_S, since=ended.end, alive=alive)
-        assert '"state": "done"' in curl(hosts["srv"], f"{server.base}/api/nodes/gpu-07")[1]
+        told = json.loads(curl(hosts["srv"], f"{server.base}/api/nodes/gpu-07")[1])
+        assert (told["state"], told["version"]) == ("done", VERSION)
         asked = (server.state / "run/access.log").read_text()
         assert "GET /boot/installer.efi" in asked
     finally:
