@@ -110,7 +110,7 @@ def test_an_installation_from_order_to_done(server: Server, hosts: dict[str, Hos
     assert _node(hosts["cli"], "gpu-07")["state"] == "done"
     assert _order(hosts["cli"], f"mac={PLAIN}")[0] == 409
     script = curl(hosts["cli"], f"http://{ADDRESS}/boot/machine.ipxe?mac={PLAIN}")[1]
-    assert script == "#!ipxe\nexit\n"
+    assert script == "#!ipxe\nexit 1\n"
     _run(server, "again", str(server.folder / "plan.yaml"), "gpu-07")
     assert _order(hosts["cli"], f"mac={PLAIN}")[0] == 200
 

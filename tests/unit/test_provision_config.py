@@ -114,7 +114,7 @@ def test_ipxe_says_who_it_is_and_keeps_the_sealed_command_line() -> None:
         "set ctl:hex 01",
     ]
     assert "kernel --name ${ctl:string} http://10.9.0.1/boot/installer.efi" in script
-    assert ipxe.disk() == "#!ipxe\nexit\n"
+    assert ipxe.disk() == "#!ipxe\nexit 1\n"
 
 
 def _discover(arch: int = 16, vendor: bytes = b"HTTPClient:Arch:00016", kind: int = 1) -> bytes:

@@ -79,7 +79,7 @@ def test_installed_machines_are_sent_to_their_disks(client: TestClient, made: Ro
     client.post(report, json={"schema_version": 1, "phase": "done"})
     assert client.get(f"/boot/installer.efi{here}").status_code == 404
     assert client.head(f"/boot/installer.efi{here}").status_code == 404
-    assert client.get(f"/boot/machine.ipxe{here}").text == "#!ipxe\nexit\n"
+    assert client.get(f"/boot/machine.ipxe{here}").text == "#!ipxe\nexit 1\n"
 
 
 @pytest.mark.parametrize("given", ["", "admin-secret", "Bearer", "Bearer x", "Basic admin-secret"])

@@ -47,7 +47,7 @@ ATTACKS: tuple[tuple[str, hostile.Answer | None, str], ...] = (
     (PATCH, hostile.short, "damaged"),
     (PATCH, hostile.endless, "fetch"),
 )
-SLOT_A = "/dev/disk/by-partlabel/imgbuild-bare_2099.1"
+SLOT_A = "$(lsblk -nrpo NAME,PARTLABEL | awk '/imgbuild-bare_2099.1$/ {print $1}')"
 TABLE = "imgnode/schema/table.py"
 FORM = """
 
