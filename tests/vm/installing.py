@@ -16,8 +16,8 @@ from builder.vm.keep import keeping
 from builder.vm.machine import Machine
 from builder.vm.qemu import Accel, HostService, VmConfig
 from builder.vm.ssh import Ssh, SshKey, make_key
-from tests.vm.conftest import ROOT
-from tests.vm.versions import Versions
+from tests.vm.conftest import FOLDER, ROOT
+from tests.vm.versions import Versions, make_versions
 
 VERSION = "1.0"
 GIB = 1 << 30
@@ -67,6 +67,16 @@ def make_workshop(runner: Runner, versions: Versions) -> Workshop:
         env={"IMGBUILD_CACHE": str(versions.cache)},
     ).done()
     return Workshop(versions, make_key(runner, top / "key"), installer)
+
+
+@contextmanager
+def open_workshop(runner: Runner, top: Path) -> Iterator[Workshop]:
+    """Give a workshop below `top`, which goes with it."""
+    versions = make_versions(ROOT, top, FOLDER.parent)
+    try:
+        yield make_workshop(runner, versions)
+    finally:
+        remove_tree(versions.place.top)
 
 
 def asking(workshop: Workshop, address: str) -> Path:

@@ -13,11 +13,9 @@ from typing import Any
 
 import pytest
 
-from builder.core.files import remove_tree
 from builder.core.process import Runner
 from builder.vm.qemu import Accel, HostService
 from tests.unit.install_room import listening
-from tests.vm.conftest import FOLDER, ROOT
 from tests.vm.installing import (
     GIB,
     INSTALL_S,
@@ -26,10 +24,10 @@ from tests.vm.installing import (
     Workshop,
     bench,
     blank,
-    make_workshop,
+    open_workshop,
     second,
 )
-from tests.vm.versions import SERVER, make_versions
+from tests.vm.versions import SERVER
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(2 * 3600)]
 ENDED = r"install: (done|failed).*"
@@ -38,11 +36,8 @@ UP_S = 1200.0
 
 @pytest.fixture(scope="module")
 def workshop(runner: Runner, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
-    versions = make_versions(ROOT, tmp_path_factory.mktemp("versions"), FOLDER.parent)
-    try:
-        yield make_workshop(runner, versions)
-    finally:
-        remove_tree(versions.place.top)
+    with open_workshop(runner, tmp_path_factory.mktemp("versions")) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

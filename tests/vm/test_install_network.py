@@ -7,11 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from builder.core.files import remove_tree
 from builder.core.process import Runner
 from builder.vm.gpt import partitions
 from builder.vm.qemu import Accel, HostService
-from tests.vm.conftest import FOLDER, ROOT
 from tests.vm.installing import (
     GIB,
     INSTALL_S,
@@ -20,10 +18,10 @@ from tests.vm.installing import (
     asking,
     bench,
     blank,
-    make_workshop,
+    open_workshop,
 )
 from tests.vm.releases import Releases
-from tests.vm.versions import SERVER, make_versions
+from tests.vm.versions import SERVER
 
 pytestmark = [pytest.mark.vm, pytest.mark.long, pytest.mark.timeout(3600)]
 SEED = {"user-data": "#cloud-config\nhostname: gpu-09\n", "meta-data": "instance-id: i\n"}
@@ -31,11 +29,8 @@ SEED = {"user-data": "#cloud-config\nhostname: gpu-09\n", "meta-data": "instance
 
 @pytest.fixture(scope="module")
 def workshop(runner: Runner, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
-    versions = make_versions(ROOT, tmp_path_factory.mktemp("versions"), FOLDER.parent)
-    try:
-        yield make_workshop(runner, versions)
-    finally:
-        remove_tree(versions.place.top)
+    with open_workshop(runner, tmp_path_factory.mktemp("versions")) as made:
+        yield made
 
 
 def test_order_and_release_come_over_the_network(

@@ -14,16 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from builder.core.files import remove_tree
 from builder.core.process import Runner
 from builder.vm.qemu import PROGRAM, Firmware, accel_arguments, firmware_arguments
 from builder.vm.serial import SerialLog
 from tests.provision.conftest import open_folder
 from tests.provision.lan import Host, lan
 from tests.provision.server import Server, curl, running, write
-from tests.vm.conftest import BOOT_S, FOLDER, ROOT
-from tests.vm.installing import GIB, INSTALL_S, VERSION, Workshop, asking, blank, make_workshop
-from tests.vm.versions import make_versions
+from tests.vm.conftest import BOOT_S
+from tests.vm.installing import GIB, INSTALL_S, VERSION, Workshop, asking, blank, open_workshop
 
 pytestmark = [pytest.mark.vm, pytest.mark.long, pytest.mark.timeout(3600)]
 ADDRESS = "10.9.0.1"
@@ -34,11 +32,8 @@ NO_IPV6 = ("-fw_cfg", "name=opt/org.tianocore/IPv6Support,string=n")
 
 @pytest.fixture(scope="module")
 def workshop(runner: Runner, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
-    versions = make_versions(ROOT, tmp_path_factory.mktemp("versions"), FOLDER.parent)
-    try:
-        yield make_workshop(runner, versions)
-    finally:
-        remove_tree(versions.place.top)
+    with open_workshop(runner, tmp_path_factory.mktemp("versions")) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
