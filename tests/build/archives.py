@@ -30,6 +30,7 @@ node: {journal_max: 64MiB}
     "image/packages/tiny.yaml": "- tiny-base\n",
     "image/tools.yaml": "- tiny-tool\n",
     "image/initrd.yaml": "packages: [tiny-initrd]\nmodules: []\n",
+    "image/installer.yaml": "packages: []\nmodules: []\n",
     "image/users.conf": "",
 }
 _CONTROL = """\
