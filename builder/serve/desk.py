@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from builder.core.errors import UserError
 from builder.serve.identity import Identity
 from builder.serve.inventory import Inventory
+from builder.serve.peers import Image, Peers
 from builder.serve.progress import Report, apply
 from builder.serve.records import Record, State, Store
 from builder.serve.settings import Wanted
@@ -17,6 +18,7 @@ from builder.serve.tokens import Tokens
 
 NOT_KNOWN, NOT_NOW, NOT_ALLOWED = 404, 409, 403
 SILENT_S = 60.0  # after so long without a report nobody knows how an installation is
+_SETTLES_S = 15.0  # between the end of an installation and the first word that it shares
 _LASTING_S = 10.0  # how much progress a killed server may forget
 
 
@@ -68,6 +70,7 @@ class Desk:
     tokens: Tokens
     sources: Sources
     now: Callable[[], float]
+    peers: Peers = field(default_factory=Peers)
     _lasting: dict[str, float] = field(default_factory=dict)
 
     def order(self, ask: Ask) -> dict[str, object] | Refusal:
@@ -88,6 +91,11 @@ class Desk:
             refusal = self._refused(name, seed, ask)
         except UserError as error:
             refusal = Refusal(NOT_NOW, str(error))
+        peers: tuple[str, ...] = ()
+        if refusal is None:
+            chosen = self._peers(name)
+            refusal = Refusal(NOT_NOW, chosen) if isinstance(chosen, str) else None
+            peers = () if isinstance(chosen, str) else chosen
         if refusal:
             # Whoever else says that it is this node does not get into the way of an installation.
             if record.state != "installing" or self.now() - record.seen > SILENT_S:
@@ -98,14 +106,12 @@ class Desk:
         started = record.started if goes_on else self.now()
         made = record.model_copy(update={"key": key, "started": started, "ended": 0.0})
         self._remember(made, ask, "installing" if goes_on else "ordered", "")
-        return self._made(name, seed, key)
+        return self._made(name, seed, key, peers)
 
     def report(self, name: str, key: str, said: Report) -> bool:
         """Take a report; False where nobody was ordered to send it."""
-        if name not in self.inventory.plan.nodes:
-            return False
-        record = self.store.node(name)
-        if not record.key or not hmac.compare_digest(record.key.encode(), key.encode()):
+        record = self._ordered(name, key)
+        if record is None:
             return False
         if record.state == "done":
             return True
@@ -118,6 +124,19 @@ class Desk:
             self._lasting[name] = self.now()
         self.store.put(new, lasting=lasting)
         return True
+
+    def shares(self, name: str, key: str, address: str) -> bool | None:
+        """Take an installed node's word that others may fetch from it.
+
+        Tell whether it is to stay for them; None where nobody was ordered to say so.
+        """
+        share = self.inventory.plan.server.share
+        record = self._ordered(name, key)
+        if share is None or record is None or record.state != "done":
+            return None
+        image, running = self._image(name), self._running(name)
+        place = f"http://{address}:{share.port}"
+        return self.peers.stays(name, image, place, running, self.now())
 
     def boots(self, who: Identity, address: str) -> bool:
         """Tell whether a machine that starts from the network gets the installer.
@@ -160,6 +179,37 @@ class Desk:
         self.tokens.grant(name, record.who, self.now())
         return record.who
 
+    def _ordered(self, name: str, key: str) -> Record | None:
+        """Return what is known of a node whose order has this key."""
+        if name not in self.inventory.plan.nodes:
+            return None
+        record = self.store.node(name)
+        known = record.key and hmac.compare_digest(record.key.encode(), key.encode())
+        return record if known else None
+
+    def _peers(self, name: str) -> tuple[str, ...] | str:
+        """Return the neighbours that a node fetches from, or why it waits."""
+        share = self.inventory.plan.server.share
+        if share is None:
+            return ()
+        return self.peers.choose(share, name, self._image(name), self._running(name), self.now())
+
+    def _image(self, name: str) -> Image:
+        wanted = self.inventory.plan.wanted(name)
+        return _image_id(wanted), wanted.channel
+
+    def _running(self, name: str) -> list[str]:
+        """Return the other nodes that are being installed, or are about to share."""
+        now, sharing = self.now(), self.peers.sharing(self.now())
+        found = []
+        for one in self.inventory.plan.nodes:
+            record = self.store.node(one)
+            at_work = record.state in ("ordered", "installing") and now - record.seen <= SILENT_S
+            settles = record.state == "done" and now - record.ended <= _SETTLES_S
+            if one != name and (at_work or (settles and one not in sharing)):
+                found.append(one)
+        return found
+
     def _check(self, name: str) -> None:
         if name not in self.inventory.plan.nodes:
             raise UserError(f"{name}: is not in the inventory", hint="imgbuild orders list")
@@ -194,8 +244,10 @@ class Desk:
         told |= {"who": ask.who if ask.who.words else record.who, "seen": self.now()}
         self.store.put(record.model_copy(update=told))
 
-    def _made(self, name: str, seed: Seed, key: str) -> dict[str, object]:
+    def _made(self, name: str, seed: Seed, key: str, peers: Sequence[str]) -> dict[str, object]:
         wanted = self.inventory.plan.wanted(name)
+        share = self.inventory.plan.server.share
+        more = {"peers": list(peers), "share": share.port} if share else {}
         return {
             "releases": self.sources.releases,
             "image_id": _image_id(wanted),
@@ -205,6 +257,7 @@ class Desk:
             "seed": dict(seed.files),
             "report": f"{self.sources.base}/progress/{name}/{key}",
             "then": wanted.then,
+            **more,
         }
 
 

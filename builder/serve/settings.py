@@ -34,6 +34,14 @@ Rule = Annotated[str, Field(pattern=r"^[!-~]+$", max_length=200)]
 HostName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 
 
+class Share(Closed):
+    """Machines that are installed serve their neighbours before they leave the installer."""
+
+    port: Port = Field(7411, description="where they serve each other")
+    from_server: int = Field(2, ge=1, description="how many fetch from the server at once")
+    from_node: int = Field(4, ge=1, description="how many fetch from one that shares")
+
+
 class Server(Closed):
     """Where the server is, and what it hands out."""
 
@@ -46,6 +54,7 @@ class Server(Closed):
     range: Range | None = Field(None, description="FIRST-LAST, for dhcp: full")
     gateway: Address | None = None
     dns: tuple[Address, ...] = ()
+    share: Share | None = Field(None, description="{}: machines fetch from each other")
     releases: PathOrAddress = Field(description="folder of a release repository, or its address")
     installer: PathOrAddress = Field(description="the installer, a signed UKI (.efi)")
 

@@ -39,10 +39,12 @@ class Row:
 def rows(desk: Desk) -> list[Row]:
     """Return all machines: those that need somebody first, then by name."""
     plan = desk.inventory.plan
-    found = []
+    found, sharing = [], desk.peers.sharing(desk.now())
     for name in plan.nodes:
-        wanted = plan.wanted(name)
-        found.append(_row(desk.store.node(name), desk.now(), wanted.profile or "", wanted.channel))
+        wanted, record = plan.wanted(name), desk.store.node(name)
+        if name in sharing:
+            record = record.model_copy(update={"phase": "share"})
+        found.append(_row(record, desk.now(), wanted.profile or "", wanted.channel))
     found += [_row(one, desk.now(), "", "") for one in desk.store.waiting()]
     return sorted(found, key=lambda one: (_ORDER.index(one.state), one.name))
 

@@ -62,6 +62,7 @@ class App:
             Route("/api/nodes/{name}/allow", self._allow, methods=post),
             Route("/order", self._order, methods=get),
             Route("/progress/{name}/{key}", self._progress, methods=post),
+            Route("/progress/{name}/{key}/share", self._share, methods=post),
             Route("/boot/boot.ipxe", self._first_script, methods=get),
             Route("/boot/machine.ipxe", self._machine_script, methods=get),
             Route("/boot/installer.efi", self._installer, methods=get),
@@ -128,6 +129,15 @@ class App:
         if not self.desk.report(words["name"], words["key"], report):
             return PlainTextResponse("nobody was ordered to report here\n", 404)
         return Response(status_code=204)
+
+    async def _share(self, request: Request) -> Response:
+        """Answer 202 to a machine that is to go on sharing, 204 to one that may leave."""
+        words = request.path_params
+        address = request.headers.get("x-real-ip", "")
+        stays = self.desk.shares(words["name"], words["key"], address)
+        if stays is None:
+            return PlainTextResponse("nobody was ordered to share here\n", 404)
+        return Response(status_code=202 if stays else 204)
 
     async def _first_script(self, _: Request) -> Response:
         return PlainTextResponse(ipxe.first(self.desk.sources.base))

@@ -19,7 +19,8 @@ from imgnode.install import medium
 from imgnode.install.consoles import tell
 from imgnode.install.order import Order, parse_order
 from imgnode.install.report import Identity, Reporter, read_identity
-from imgnode.install.run import install
+from imgnode.install.run import Installed, install
+from imgnode.install.share import share
 from imgnode.install.why import ORDER
 from imgnode.update.refused import Refused
 
@@ -78,20 +79,31 @@ def try_once(root: Path = Path("/")) -> Order | None:
     try:
         order = read_order(root)
         reporter.address = order.report
-        version = install(order, reporter, root)
+        done = install(order, reporter, root)
     except Refused as error:
         reporter.end(error.kind, str(error))
         return None
     except OSError as error:
         reporter.end("system", str(error))
         return None
-    reporter.end(text=version)
+    reporter.end(text=done.version)
+    if order.share and order.report:
+        _share(done, order.share, reporter, root)
     return order
 
 
-def main() -> int:
+def _share(done: Installed, port: int, reporter: Reporter, root: Path) -> None:
+    """Serve the neighbours as long as the server wants; what fails costs this machine nothing."""
+    reporter.note("share: neighbours fetch from here, until the server says that none needs it")
+    try:
+        share(done, port, reporter.shares, root)
+    except (Refused, OSError) as error:
+        reporter.note(f"share: {error}")
+
+
+def main(root: Path = Path("/")) -> int:
     """Try until it is done, then do what the order says last."""
-    while (order := try_once()) is None:
+    while (order := try_once(root)) is None:
         _say(f"next try in {_PAUSE_S} s")
         time.sleep(_PAUSE_S)
     if order.then == "stay":

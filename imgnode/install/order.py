@@ -2,7 +2,7 @@
 
 {"releases": "http://…", "image_id": "imgbuild-a100", "channel": "stable",
  "disk": "largest-nvme", "wipe": false, "seed": {"user-data": "…", "meta-data": "…"},
- "report": "http://…", "then": "reboot"}
+ "report": "http://…", "then": "reboot", "peers": ["http://…"], "share": 7411}
 
 Nothing of it is believed about the image itself: that is signed.
 """
@@ -20,6 +20,8 @@ from imgnode.update.channel import PLAIN
 _ADDRESS = re.compile(r"https?://[!-~]+")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,23}")
 _KEYS = {"releases", "image_id", "channel", "disk", "wipe", "seed", "report", "then"}
+_KEYS |= {"peers", "share"}
+_PORTS = range(1, 65536)
 _ENDS = {"reboot", "poweroff", "stay"}
 _SEED_FILES = {*LIMITS, NOT_READ}
 
@@ -28,7 +30,8 @@ _SEED_FILES = {*LIMITS, NOT_READ}
 class Order:
     """`disk` is a rule (imgnode.install.disks); `wipe`: nothing on the disk is kept, `var` neither.
 
-    `seed` has the files of CIDATA by name; `report` is None where nobody wants to know.
+    `seed` has the files of CIDATA by name; `report` is None where nobody wants to know. `peers` are
+    neighbours to fetch from first; `share` is the port to serve others on afterwards.
     """
 
     releases: str
@@ -39,6 +42,8 @@ class Order:
     seed: Mapping[str, str] = field(default_factory=dict)
     report: str | None = None
     then: str = "reboot"
+    peers: tuple[str, ...] = ()
+    share: int | None = None
 
 
 def parse_order(text: str, carried: str | None = None) -> Order:
@@ -64,11 +69,15 @@ def parse_order(text: str, carried: str | None = None) -> Order:
         seed=_seed(values.get("seed", {})),
         report=_matching(_ADDRESS, "report", values["report"]) if values.get("report") else None,
         then=str(values.get("then", "reboot")),
+        peers=_peers(values.get("peers", [])),
+        share=values.get("share"),
     )
     if not isinstance(order.wipe, bool):
         raise ValueError("wipe: is not true or false")  # noqa: TRY004
     if order.then not in _ENDS:
         raise ValueError(f"then: {order.then!r} is none of {', '.join(sorted(_ENDS))}")
+    if order.share is not None and (order.share is True or order.share not in _PORTS):
+        raise ValueError(f"share: {order.share!r} is no port")
     return order
 
 
@@ -76,6 +85,12 @@ def _matching(pattern: re.Pattern[str], key: str, value: object) -> str:
     if not isinstance(value, str) or not pattern.fullmatch(value):
         raise ValueError(f"{key}: {value!r} does not fit")
     return value
+
+
+def _peers(values: object) -> tuple[str, ...]:
+    if not isinstance(values, list):
+        raise ValueError("peers: is not a list of addresses")  # noqa: TRY004
+    return tuple(_matching(_ADDRESS, "peers", one).rstrip("/") for one in values)
 
 
 def _seed(values: object) -> dict[str, str]:

@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 
 _TIMEOUT_S = 5
@@ -78,6 +79,11 @@ class Reporter:
         self.say(f"{self.phase}: {text}" if text else self.phase)
         self._post({"kind": kind, "text": text} if kind else None)
 
+    def shares(self) -> bool | None:
+        """Say that neighbours may fetch from here; return whether some need it, None: unknown."""
+        status = self._send(f"{self.address}/share", {"schema_version": 1})
+        return None if status is None else status == HTTPStatus.ACCEPTED
+
     def _post(self, error: dict[str, str | None] | None = None) -> None:
         self._last = time.monotonic()
         if self.address is None:
@@ -92,17 +98,22 @@ class Reporter:
             "disk": self.disk,
             "error": error,
         }
+        self._send(self.address, values)
+
+    def _send(self, address: str, values: dict[str, object]) -> int | None:
+        """Post a document; return the status, None where it did not get there."""
         request = urllib.request.Request(  # noqa: S310 - the order's pattern: http or https
-            self.address,
+            address,
             data=json.dumps(values).encode(),
             headers={"Content-Type": "application/json"},
             method="POST",
         )
         try:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT_S):  # noqa: S310
-                pass
-        except (OSError, ValueError) as error_:
-            self.say(f"progress cannot be reported: {error_}")
+            with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310
+                return int(answer.status)
+        except (OSError, ValueError) as error:
+            self.say(f"progress cannot be reported: {error}")
+        return None
 
 
 def _line(path: Path) -> str:

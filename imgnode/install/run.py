@@ -8,6 +8,7 @@ whole.
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 from imgnode.download import Patience
@@ -16,7 +17,7 @@ from imgnode.install import var as var_
 from imgnode.install.disks import Disk, choose, list_disks
 from imgnode.install.order import Order
 from imgnode.install.report import Reporter
-from imgnode.install.stream import Place, stream
+from imgnode.install.stream import Origin, Place, stream
 from imgnode.install.table import Layout
 from imgnode.install.why import FOREIGN
 from imgnode.update.channel import Wishes
@@ -29,8 +30,23 @@ LOADER = Path("usr/lib/imgnode/esp")  # of the installer: boot loader and its se
 _WORK = Path("run/imgnode/install")
 
 
-def install(order: Order, reporter: Reporter, root: Path = Path("/")) -> str:
-    """Install what an order says; return the version. Raises Refused or OSError.
+@dataclass(frozen=True)
+class Installed:
+    """What was installed where; `uki` is a file of it that lies in memory."""
+
+    offer: Offer
+    disk: Path
+    layout: Layout
+    uki: Path
+
+    @property
+    def version(self) -> str:
+        """The version that is on the disk."""
+        return self.offer.recipe.version
+
+
+def install(order: Order, reporter: Reporter, root: Path = Path("/")) -> Installed:
+    """Install what an order says. Raises Refused or OSError.
 
     `root` is that of the installer: its keyring decides whose releases are believed.
     """
@@ -44,14 +60,15 @@ def install(order: Order, reporter: Reporter, root: Path = Path("/")) -> str:
     offer, manifest = _offer(order, work, root)
     reporter.version = offer.recipe.version
     layout = _layout(order, offer, manifest, disk, work, reporter)
-    _slot(offer, layout, disk.path, reporter)
+    origin = Origin(offer.address, order.peers, reporter.note)
+    _slot(offer, origin, layout, disk.path, reporter)
     _layers(order, offer, layout, disk.path, work, reporter)
     reporter.begin("seed")
     vfat.write_seed(disk.path, layout.cidata, order.seed, work)
-    _boot(offer, layout, disk.path, root, reporter)
+    uki = _boot(offer, origin, layout, disk.path, root, reporter)
     if said := firmware.set_entry(disk.path, layout.esp, root):
         reporter.note(f"no boot entry of its own, so the disk boots by its default path: {said}")
-    return offer.recipe.version
+    return Installed(offer, disk.path, layout, uki)
 
 
 def _offer(order: Order, work: Path, root: Path) -> tuple[Offer, dict[str, object]]:
@@ -96,14 +113,14 @@ def _check_room(offer: Offer, layout: Layout, disk: Path) -> None:
             raise Refused(TOO_LARGE, fact, "order it with wipe, which gives up what var holds")
 
 
-def _slot(offer: Offer, layout: Layout, disk: Path, reporter: Reporter) -> None:
+def _slot(offer: Offer, origin: Origin, layout: Layout, disk: Path, reporter: Reporter) -> None:
     """Write root and hash tree into the first slot, which gets its name when both are there."""
     recipe, patience = offer.recipe, Patience()
     for slot in range(len(layout.roots)):
         table.name_slot(disk, layout, slot, table.EMPTY, None)
     for part, where in ((recipe.root, layout.roots[0]), (recipe.verity, layout.trees[0])):
         tell = reporter.begin(part.name, part.full.bytes)
-        stream(part, offer.address, Place(disk, where.offset, where.bytes), patience, tell)
+        stream(part, origin, Place(disk, where.offset, where.bytes), patience, tell)
     table.name_slot(disk, layout, 0, recipe.stem, recipe.root_hash)
 
 
@@ -112,16 +129,18 @@ def _layers(
 ) -> None:
     tell = reporter.begin("layers", sum(one.bytes for one in offer.layers))
     with var_.mounted(disk, layout.var, work / "target/var"):
-        var_.bring_layers(offer, work / "target", order.releases, tell)
+        var_.bring_layers(offer, work / "target", order.releases, order.peers, tell)
 
 
-def _boot(offer: Offer, layout: Layout, disk: Path, root: Path, reporter: Reporter) -> None:
-    """Install boot loader and kernel image: from here on the disk boots."""
+def _boot(
+    offer: Offer, origin: Origin, layout: Layout, disk: Path, root: Path, reporter: Reporter
+) -> Path:
+    """Install boot loader and kernel image, and return it: from here on the disk boots."""
     work, part = root / _WORK, offer.recipe.uki
     file = work / "uki.efi"
     file.touch()
     tell = reporter.begin(part.name, part.full.bytes)
-    stream(part, offer.address, Place(file, 0, part.bytes), Patience(), tell)
+    stream(part, origin, Place(file, 0, part.bytes), Patience(), tell)
     vfat.put_tree(disk, layout.esp, root / LOADER)
     vfat.put_entry(disk, layout.esp, file, offer.recipe.stem, work)
-    file.unlink()
+    return file

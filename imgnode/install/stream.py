@@ -24,6 +24,7 @@ from imgnode.update.refused import DAMAGED, FETCH, TOO_LARGE, WRITE, Refused
 _CHUNK = 1 << 20
 _PAUSE_S = 2.0
 _END_S = 60
+_PEER_S = 10.0  # how long a neighbour is waited for: there are others
 Tell = Callable[[int], None]  # so many bytes of the download more
 Feed = Callable[[bytes], None]
 
@@ -37,7 +38,19 @@ class Place:
     room: int
 
 
-def stream(part: Part, address: str, place: Place, patience: Patience, tell: Tell) -> None:
+@dataclass(frozen=True)
+class Origin:
+    """Where parts come from: `peers` first (imgnode.install.share), then the release's `address`.
+
+    `note` takes why a neighbour was no use.
+    """
+
+    address: str
+    peers: tuple[str, ...] = ()
+    note: Callable[[str], None] = print
+
+
+def stream(part: Part, origin: Origin, place: Place, patience: Patience, tell: Tell) -> None:
     """Write a part to its place and prove that it is there. Raises Refused or OSError.
 
     What is there already, from a run that was cut off, is not fetched again.
@@ -48,11 +61,39 @@ def stream(part: Part, address: str, place: Place, patience: Patience, tell: Tel
     if holds(part, place):
         tell(part.full.bytes)
         return
-    url = f"{address}/{part.full.name}"
+    if any(_from_peer(part, peer, origin.note, place, tell) for peer in origin.peers):
+        return
+    _write(part, part.full, f"{origin.address}/{part.full.name}", place, patience, tell)
+
+
+def _from_peer(
+    part: Part, peer: str, note: Callable[[str], None], place: Place, tell: Tell
+) -> bool:
+    """Write a part as a neighbour's slot holds it; False when that was not to be had."""
+    raw, told = File(part.name, part.bytes, part.sha256), 0
+
+    def scaled(count: int) -> None:
+        nonlocal told
+        count = count * part.full.bytes // max(part.bytes, 1)
+        told += count
+        tell(count)
+
+    try:
+        _write(part, raw, f"{peer}/parts/{part.sha256}", place, Patience(_PEER_S), scaled)
+    except Refused as error:
+        if error.kind == WRITE:
+            raise
+        tell(-told)
+        note(f"not from a neighbour: {error}")
+        return False
+    return True
+
+
+def _write(part: Part, file: File, url: str, place: Place, patience: Patience, tell: Tell) -> None:
     with place.disk.open("r+b", buffering=0) as out:
         writer = _Writer(out.fileno(), place.offset, part.bytes)
-        with _unpacked(part.full, writer) as feed:
-            _fetch(url, part.full, feed, patience, tell)
+        with _unpacked(file, writer) as feed:
+            _fetch(url, file, feed, patience, tell)
         os.fsync(out.fileno())
     if writer.wrong or writer.done != part.bytes or writer.digest.hexdigest() != part.sha256:
         raise Refused(DAMAGED, f"{url}: does not hold {part.name}: {writer.wrong or 'other bytes'}")

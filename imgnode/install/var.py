@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from imgnode import process
+from imgnode.download import Patience
 from imgnode.install.stream import Tell
 from imgnode.install.table import Partition
 from imgnode.install.why import TABLE
@@ -14,11 +15,13 @@ from imgnode.layers import versions
 from imgnode.layers.fetch import Server, fetch
 from imgnode.layers.report import label
 from imgnode.layers.store import Store, intact
+from imgnode.payload import LayerFile
 from imgnode.update.offer import Offer
 from imgnode.update.refused import FETCH, Refused
 
 _COMMAND_S = 300
 _CHECK_S = 3600  # of terabytes
+_PEER_S = 10.0
 _NOT_MENDED = 4  # e2fsck(8)
 
 
@@ -52,16 +55,26 @@ def _must(argv: list[str], disk: Path) -> str:
     return done.stdout
 
 
-def bring_layers(offer: Offer, root: Path, releases: str, tell: Tell) -> None:
-    """Fetch the layer files that `root`/var lacks; what is there is read once. Raises Refused."""
-    store, server = Store(root), Server(releases)
+def bring_layers(offer: Offer, root: Path, releases: str, peers: Sequence[str], tell: Tell) -> None:
+    """Fetch the layer files that `root`/var lacks; what is there is read once. Raises Refused.
+
+    Each is asked for at `peers` first; what one of them has sent is not fetched again.
+    """
+    store = Store(root)
+    servers = [*(Server(one, Patience(_PEER_S)) for one in peers), Server(releases)]
     store.folder.mkdir(parents=True, exist_ok=True)
     if offer.layers:
         versions.write_list(offer.recipe.stem, [one.name for one in offer.layers], store)
     for file in offer.layers:
         if not intact(store.path(file), file):
             store.path(file).unlink(missing_ok=True)
-            problem = fetch(file, store, server, label(file, "of the installation"))
-            if problem:
-                raise Refused(FETCH, str(problem))
+            _bring(file, store, servers)
         tell(file.bytes)
+
+
+def _bring(file: LayerFile, store: Store, servers: Sequence[Server]) -> None:
+    for server in servers:
+        problem = fetch(file, store, server, label(file, "of the installation"))
+        if problem is None:
+            return
+    raise Refused(FETCH, str(problem))

@@ -64,9 +64,9 @@ class Room:
         return found
 
 
-def room(folder: Path, nodes: Mapping[str, Any] = NODES) -> Room:
+def room(folder: Path, nodes: Mapping[str, Any] = NODES, **server: object) -> Room:
     """Return a desk below `folder`."""
-    made, clock, versions = plan(nodes), Clock(), dict[str, str]()
+    made, clock, versions = plan(nodes, **server), Clock(), dict[str, str]()
     store = Store(folder)
     store.prepare()
 

@@ -85,7 +85,7 @@ def installed(machine: Machine) -> bool:
 
 
 def test_an_empty_disk_becomes_a_node(machine: Machine, site: Site) -> None:
-    assert install(machine.order(site.address), machine.reporter(), machine.root) == NEW
+    assert install(machine.order(site.address), machine.reporter(), machine.root).version == NEW
     assert installed(machine)
     told = json.loads(process.run(["sfdisk", "--json", str(machine.disk)], timeout_s=60).stdout)
     rows = told["partitiontable"]["partitions"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -231,6 +232,6 @@ def test_an_order_is_done_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         target.write_text(json.dumps(ORDER))
 
     monkeypatch.setattr(entry, "fetch_small", fetch)
-    monkeypatch.setattr(entry, "install", lambda *_: "2026.1")
+    monkeypatch.setattr(entry, "install", lambda *_: SimpleNamespace(version="2026.1"))
     found = entry.try_once(booted(tmp_path, "imgnode.order=http://a"))
     assert found == parse_order(json.dumps(ORDER))
