@@ -74,7 +74,7 @@ class Desk:
     _lasting: dict[str, float] = field(default_factory=dict)
 
     def order(self, ask: Ask) -> dict[str, object] | Refusal:
-        """Return a machine's order (imgnode.install.order), or why there is none.
+        """Return a machine's order (imgnode.install.order), or why there is none or not yet.
 
         A machine that is no node is remembered, and has nothing done to it.
         """
@@ -91,16 +91,15 @@ class Desk:
             refusal = self._refused(name, seed, ask)
         except UserError as error:
             refusal = Refusal(NOT_NOW, str(error))
-        peers: tuple[str, ...] = ()
-        if refusal is None:
-            chosen = self._peers(name)
-            refusal = Refusal(NOT_NOW, chosen) if isinstance(chosen, str) else None
-            peers = () if isinstance(chosen, str) else chosen
         if refusal:
             # Whoever else says that it is this node does not get into the way of an installation.
             if record.state != "installing" or self.now() - record.seen > SILENT_S:
                 self._remember(record, ask, "held", refusal.text)
             return refusal
+        peers = self._peers(name)
+        if isinstance(peers, str):
+            self._remember(record, ask, "held", peers)
+            return {"wait": peers}
         key = record.key or secrets.token_urlsafe(16)
         goes_on = record.state == "installing"
         started = record.started if goes_on else self.now()

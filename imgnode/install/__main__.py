@@ -17,7 +17,7 @@ from imgnode import process
 from imgnode.download import fetch_small
 from imgnode.install import medium
 from imgnode.install.consoles import tell
-from imgnode.install.order import Order, parse_order
+from imgnode.install.order import Order, Wait, parse_order
 from imgnode.install.report import Identity, Reporter, read_identity
 from imgnode.install.run import Installed, install
 from imgnode.install.share import share
@@ -33,7 +33,10 @@ _ONLINE_S = 60
 
 
 def read_order(root: Path = Path("/")) -> Order:
-    """Return the order of this machine. Raises Refused when there is none that can be read."""
+    """Return the order of this machine. Raises Refused when there is none that can be read.
+
+    Raises Wait where the server has none for it yet.
+    """
     found = _ADDRESS.search((root / "proc/cmdline").read_text())
     if found is None:
         return _carried(root)
@@ -80,6 +83,9 @@ def try_once(root: Path = Path("/")) -> Order | None:
         order = read_order(root)
         reporter.address = order.report
         done = install(order, reporter, root)
+    except Wait as error:
+        _say(str(error))
+        return None
     except Refused as error:
         reporter.end(error.kind, str(error))
         return None

@@ -21,9 +21,14 @@ _ADDRESS = re.compile(r"https?://[!-~]+")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,23}")
 _KEYS = {"releases", "image_id", "channel", "disk", "wipe", "seed", "report", "then"}
 _KEYS |= {"peers", "share"}
+_SHOWN = 500
 _PORTS = range(1, 65536)
 _ENDS = {"reboot", "poweroff", "stay"}
 _SEED_FILES = {*LIMITS, NOT_READ}
+
+
+class Wait(Exception):
+    """The server has no order yet, and says why: `{"wait": "…"}`."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +54,15 @@ class Order:
 def parse_order(text: str, carried: str | None = None) -> Order:
     """Return what an order says. Raises ValueError, which names the key, for anything else.
 
+    Raises Wait where this is none yet.
+
     `carried` is where the releases are when it does not say: beside it.
     """
     values = json.loads(text)
     if not isinstance(values, dict):
         raise ValueError("an order is a JSON object")  # noqa: TRY004 - of the text
+    if set(values) == {"wait"}:
+        raise Wait(str(values["wait"])[:_SHOWN])
     if unknown := set(values) - _KEYS:
         raise ValueError(f"{', '.join(sorted(unknown))}: not known")
     if carried is None or "releases" in values:

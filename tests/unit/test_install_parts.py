@@ -235,3 +235,15 @@ def test_an_order_is_done_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(entry, "install", lambda *_: SimpleNamespace(version="2026.1"))
     found = entry.try_once(booted(tmp_path, "imgnode.order=http://a"))
     assert found == parse_order(json.dumps(ORDER))
+
+
+@pytest.mark.usefixtures("online")
+def test_a_machine_that_is_to_wait_says_so_and_has_not_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fetch(_: str, target: Path, __: int) -> None:
+        target.write_text('{"wait": "waits its turn"}')
+
+    monkeypatch.setattr(entry, "fetch_small", fetch)
+    assert entry.try_once(booted(tmp_path, "imgnode.order=http://a")) is None
+    assert capsys.readouterr().out == "install: waits its turn\n"

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from builder.serve import view
-from builder.serve.desk import NOT_NOW
 from builder.serve.identity import Identity
 from builder.serve.progress import parse_report
 from tests.unit.provision_desk import Room, room, who
@@ -44,13 +43,12 @@ def test_a_few_fetch_from_the_server_the_others_from_them(made: Room) -> None:
     for number in (0, 1):
         order = made.ask(machine(number))
         assert (order["peers"], order["share"]) == ([], 7000)
-    waits = made.refused(machine(2))
-    assert (waits.status, waits.text) == (
-        NOT_NOW,
-        "waits its turn: 2 fetch from the server, and share then",
-    )
+    waits = "waits its turn: 2 fetch from the server, and share then"
+    assert made.ask(machine(2)) == {"wait": waits}
+    row = next(one for one in view.rows(made.desk) if one.name == "gpu-2")
+    assert (row.state, row.why) == ("held", waits)
     done(made, 0)
-    made.refused(machine(2))  # the first one is about to share
+    assert made.ask(machine(2)) == {"wait": waits}  # the first one is about to share
     assert shares(made, 0)
     assert made.ask(machine(2))["peers"] == ["http://10.9.0.0:7000"]
     done(made, 1)
@@ -59,7 +57,7 @@ def test_a_few_fetch_from_the_server_the_others_from_them(made: Room) -> None:
     assert made.ask(machine(3))["peers"] == ["http://10.9.0.1:7000", "http://10.9.0.0:7000"]
     for number in (4, 5):
         made.ask(machine(number))
-    assert "those that share have 2 each" in made.refused(machine(6)).text
+    assert made.ask(machine(6)) == {"wait": "waits its turn: those that share have 2 each"}
 
 
 def test_who_shares_stays_until_nobody_is_left(made: Room) -> None:
@@ -79,7 +77,7 @@ def test_who_shares_stays_until_nobody_is_left(made: Room) -> None:
 def test_one_that_waits_keeps_those_that_share(made: Room) -> None:
     for number in (0, 1):
         made.ask(machine(number))
-    made.refused(machine(2))
+    assert "wait" in made.ask(machine(2))
     for number in (0, 1):
         done(made, number)
     made.clock.now += 30
