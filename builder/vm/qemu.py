@@ -19,7 +19,7 @@ _EMULATED = (
     "-smbios",
     "type=11,value=io.systemd.stub.kernel-cmdline-extra=module_blacklist=sha256_ssse3",
 )
-_SMM = ("-global", "driver=cfi.pflash01,property=secure,value=on")
+SMM = ("-global", "driver=cfi.pflash01,property=secure,value=on")
 _OVMF = Path("/usr/share/OVMF")
 _RELAY = Path(__file__).with_name("relay.py")
 # Firmware tries network boot for minutes unless told not to.
@@ -109,7 +109,7 @@ def qemu_argv(config: VmConfig, paths: VmPaths, ports: Mapping[int, int]) -> lis
     return [
         *(PROGRAM, "-no-user-config", "-nodefaults", "-display", "none"),
         *("-machine", f"q35,smm={'on' if config.firmware.smm else 'off'},vmport=off"),
-        *(_SMM if config.firmware.smm else ()),
+        *(SMM if config.firmware.smm else ()),
         *accel_arguments(config.accel),
         *(_EMULATED if config.accel == "tcg" else ()),
         *("-m", str(config.memory_mib), "-smp", str(config.cpus)),

@@ -14,9 +14,9 @@ def add_secure_site(place: Place) -> None:
     place.write(f"config/sites/{SITE}.yaml", debian + signing(place))
 
 
-def signing(place: Place) -> str:
+def signing(place: Place, folder: str = "keys") -> str:
     """Return the key of the site."""
-    keys = place.top / "keys"
+    keys = place.top / folder
     return f"""
 secure_boot:
   key: {keys}/db.key

@@ -16,12 +16,15 @@ from builder.vm.keep import keeping
 from builder.vm.machine import Machine
 from builder.vm.qemu import Accel, HostService, VmConfig
 from builder.vm.ssh import Ssh, SshKey, make_key
+from tests.build.command import Place
+from tests.build.secureboot import signing
 from tests.vm.conftest import FOLDER, ROOT
 from tests.vm.versions import Versions, make_versions
 
 VERSION = "1.0"
 GIB = 1 << 30
 INSTALL_S = 900.0
+BOOT_KEYS = "boot-keys"
 _STICK = GIB
 
 
@@ -70,13 +73,21 @@ def make_workshop(runner: Runner, versions: Versions) -> Workshop:
 
 
 @contextmanager
-def open_workshop(runner: Runner, top: Path) -> Iterator[Workshop]:
-    """Give a workshop below `top`, which goes with it."""
+def open_workshop(runner: Runner, top: Path, *, signs: bool = False) -> Iterator[Workshop]:
+    """Give a workshop below `top`, which goes with it; one that `signs` has Secure Boot keys."""
     versions = make_versions(ROOT, top, FOLDER.parent)
     try:
+        if signs:
+            _sign(versions.place)
         yield make_workshop(runner, versions)
     finally:
         remove_tree(versions.place.top)
+
+
+def _sign(place: Place) -> None:
+    place.run("keys", "secure-boot", "--to", str(place.top / BOOT_KEYS)).done()
+    site = place.project / "config/sites/debian.yaml"
+    site.write_text(site.read_text() + signing(place, BOOT_KEYS))
 
 
 def asking(workshop: Workshop, address: str) -> Path:

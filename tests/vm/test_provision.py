@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -18,19 +19,37 @@ from pathlib import Path
 import pytest
 
 from builder.core.process import Runner
-from builder.vm.qemu import PROGRAM, Firmware, accel_arguments, firmware_arguments
+from builder.vm.qemu import (
+    PROGRAM,
+    SECURE_BOOT,
+    SMM,
+    Firmware,
+    accel_arguments,
+    firmware_arguments,
+)
 from builder.vm.serial import SerialLog
 from tests.provision.conftest import open_folder
 from tests.provision.lan import Host, lan
 from tests.provision.server import Server, curl, running, write
 from tests.vm.conftest import BOOT_S
-from tests.vm.installing import GIB, INSTALL_S, VERSION, Workshop, asking, blank, open_workshop
+from tests.vm.installing import (
+    BOOT_KEYS,
+    GIB,
+    INSTALL_S,
+    VERSION,
+    Workshop,
+    asking,
+    blank,
+    open_workshop,
+)
+from tests.vm.test_secureboot import DENIED
 from tests.vm.versions import Versions
 
 pytestmark = [pytest.mark.vm, pytest.mark.long, pytest.mark.timeout(4 * 3600)]
 ADDRESS = "10.9.0.1"
 MACS = tuple(f"52:54:00:00:00:{number:02x}" for number in range(9, 13))
 SECOND = "1.1"
+PLAIN = Firmware()
 NO_PXE = ("-fw_cfg", "name=opt/org.tianocore/IPv4PXESupport,string=n")
 NO_IPV6 = ("-fw_cfg", "name=opt/org.tianocore/IPv6Support,string=n")
 
@@ -92,7 +111,12 @@ class Powered:
 
 @contextmanager
 def switched_on(
-    lan_space: str, name: str, disk: Path, mac: str, words: tuple[str, ...]
+    lan_space: str,
+    name: str,
+    disk: Path,
+    mac: str,
+    words: tuple[str, ...],
+    firmware: Firmware = PLAIN,
 ) -> Iterator[Powered]:
     """Switch on a machine whose first boot option is its card, which hangs on the bridge."""
     tap = f"tap{MACS.index(mac)}"
@@ -100,7 +124,7 @@ def switched_on(
     subprocess.run([*inside, "ip", "tuntap", "add", tap, "mode", "tap"], check=True)
     subprocess.run([*inside, "ip", "link", "set", tap, "master", "br0", "up"], check=True)
     console = SerialLog(disk.with_suffix(".serial"))
-    argv = [*inside, *_argv(disk, tap, mac), *words]
+    argv = [*inside, *_argv(disk, tap, mac, firmware), *words]
     process = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
     try:
         yield Powered(name, process, console)
@@ -111,12 +135,13 @@ def switched_on(
         print(console.tail(60))
 
 
-def _argv(disk: Path, tap: str, mac: str) -> list[str]:
-    firmware = Firmware()
+def _argv(disk: Path, tap: str, mac: str, firmware: Firmware) -> list[str]:
     variables = disk.with_suffix(".vars")
     shutil.copyfile(firmware.variables, variables)
     return [
-        *(PROGRAM, "-no-user-config", "-nodefaults", "-display", "none", "-machine", "q35"),
+        *(PROGRAM, "-no-user-config", "-nodefaults", "-display", "none"),
+        *("-machine", f"q35,smm={'on' if firmware.smm else 'off'}"),
+        *(SMM if firmware.smm else ()),
         *accel_arguments("tcg"),
         *("-m", "2048", "-smp", "2"),
         *firmware_arguments(firmware.code, variables),
@@ -177,6 +202,38 @@ def test_four_machines_at_once_become_four_nodes(
             machine.becomes(version, 4 * (INSTALL_S + 2 * BOOT_S))
         told = json.loads(curl(hosts["srv"], f"{server.base}/api/nodes")[1])["nodes"]
         assert {row["state"] for row in told} == {"done"}
+
+
+def test_with_secure_boot_the_signed_installer_makes_a_signed_node(
+    runner: Runner, hosts: dict[str, Host], tmp_path: Path
+) -> None:
+    """By HTTP Boot, firmware that knows the site's key alone; an unsigned one does not start."""
+    with open_workshop(runner, tmp_path / "signed", signs=True) as workshop:
+        top = workshop.versions.place.top
+        keys = tmp_path / "enrolled.fd"
+        enrol: list[str | Path] = [
+            "--enroll-cert",
+            top / BOOT_KEYS / "db.crt",
+            "--no-microsoft",
+            "--sb",
+        ]
+        program = Path(sys.executable).with_name("virt-fw-vars")
+        runner.run([program, "--input", SECURE_BOOT.variables, *enrol, "--output", keys])
+        firmware = replace(SECURE_BOOT, variables=keys)
+        disk = blank(top / "signed.raw", 6 * GIB)
+        nodes = {"gpu-07": {"mac": MACS[0]}}
+        with serving(workshop, hosts["srv"], nodes) as server:
+            signed = server.folder / "installer.efi"
+            kept = signed.read_bytes()
+            runner.run(["sbattach", "--remove", signed])
+            started = switched_on(_lan(hosts), "gpu-07", disk, MACS[0], NO_PXE, firmware)
+            with started as machine:
+                machine.console.wait_for(DENIED, INSTALL_S, alive=machine.alive)
+                assert "install:" not in machine.console.read()
+            signed.write_bytes(kept)
+            started = switched_on(_lan(hosts), "gpu-07", disk, MACS[0], NO_PXE, firmware)
+            with started as machine:
+                machine.becomes(VERSION, 2 * (INSTALL_S + 2 * BOOT_S))
 
 
 def _second_profile(versions: Versions) -> Versions:
