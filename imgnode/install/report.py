@@ -14,6 +14,7 @@ from pathlib import Path
 _TIMEOUT_S = 5
 _EVERY_S = 2.0
 _SAY_EVERY_S = 10.0
+_LAST_S, _AGAIN_S = 120.0, 3.0
 _DMI = Path("sys/class/dmi/id")
 
 
@@ -74,20 +75,29 @@ class Reporter:
         self.say(text)
 
     def end(self, kind: str | None = None, text: str | None = None) -> None:
-        """Say how it ended: well, or with an error of a kind."""
+        """Say how it ended: well, or with an error of a kind.
+
+        That it ended well is said until the server takes it, for two minutes: a machine that starts
+        from the network first would be installed once more.
+        """
         self.phase = "failed" if kind else "done"
         self.say(f"{self.phase}: {text}" if text else self.phase)
-        self._post({"kind": kind, "text": text} if kind else None)
+        until = time.monotonic() + _LAST_S
+        while not self._post({"kind": kind, "text": text} if kind else None):
+            if kind or time.monotonic() >= until:
+                return
+            time.sleep(_AGAIN_S)
 
     def shares(self) -> bool | None:
         """Say that neighbours may fetch from here; return whether some need it, None: unknown."""
         status = self._send(f"{self.address}/share", {"schema_version": 1})
         return None if status is None else status == HTTPStatus.ACCEPTED
 
-    def _post(self, error: dict[str, str | None] | None = None) -> None:
+    def _post(self, error: dict[str, str | None] | None = None) -> bool:
+        """Post a report; False where it did not get there and may another time."""
         self._last = time.monotonic()
         if self.address is None:
-            return
+            return True
         values = {
             "schema_version": 1,
             "node": asdict(self.identity),
@@ -98,10 +108,10 @@ class Reporter:
             "disk": self.disk,
             "error": error,
         }
-        self._send(self.address, values)
+        return self._send(self.address, values) is not None
 
     def _send(self, address: str, values: dict[str, object]) -> int | None:
-        """Post a document; return the status, None where it did not get there."""
+        """Post a document; return the status, None where nobody was there to answer."""
         request = urllib.request.Request(  # noqa: S310 - the order's pattern: http or https
             address,
             data=json.dumps(values).encode(),
@@ -111,6 +121,9 @@ class Reporter:
         try:
             with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310
                 return int(answer.status)
+        except urllib.error.HTTPError as refused:
+            self.say(f"progress cannot be reported: {refused}")
+            return refused.code if refused.code < HTTPStatus.INTERNAL_SERVER_ERROR else None
         except (OSError, ValueError) as error:
             self.say(f"progress cannot be reported: {error}")
         return None

@@ -153,13 +153,17 @@ def _values(path: Path) -> dict[str, str]:
 
 
 @contextmanager
-def listening(posts: list[dict[str, Any]], status: int = 204) -> Iterator[str]:
-    """Give the address of a server that keeps what is posted to it."""
+def listening(posts: list[dict[str, Any]], *statuses: int) -> Iterator[str]:
+    """Give the address of a server that keeps what is posted to it.
+
+    It answers with `statuses` in their order, in the end always with the last (204).
+    """
+    answers = list(statuses) or [204]
 
     class Web(BaseHTTPRequestHandler):
         def do_POST(self) -> None:  # noqa: N802 - http.server's name for it
             posts.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(status)
+            self.send_response(answers.pop(0) if len(answers) > 1 else answers[0])
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
