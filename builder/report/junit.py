@@ -9,7 +9,7 @@ from pathlib import Path
 
 from builder.core.errors import UserError
 
-_ROOM = 2  # parts of a test's module that name its room: tests.unit
+_ROOM = 2  # parts of a test's module that name its room: tests.unit is unit
 _BAD = ("failure", "error")
 
 
@@ -59,7 +59,8 @@ def _cases(path: Path) -> list[ET.Element]:
 
 
 def _room(case: ET.Element) -> str:
-    return ".".join(case.get("classname", "").split(".")[:_ROOM]) or "tests"
+    name = ".".join(case.get("classname", "").split(".")[:_ROOM])
+    return name.removeprefix("tests.") or "tests"
 
 
 def _counted(room: str, cases: list[ET.Element]) -> Room:

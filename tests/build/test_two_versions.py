@@ -161,7 +161,7 @@ def test_the_pages_in_a_browser(pair: Pair, found: dict[str, Any]) -> None:
     cves = {cve for log in found["changelogs"] for one in log["entries"] for cve in one["cves"]}
     common = {"libssl3", "openssl", Path(CHANGED).name, "an update moves", *cves}
     _look(page, common, shots)
-    told = {"Since 1.0", "Where the bytes are", "imgnode-seed.service", "tests.vm", "Build"}
+    told = {"Since 1.0", "Where the bytes are", "imgnode-seed.service", "Tests", "Build"}
     _look(pair.new / "report.html", common | told | {"firmware", "Bill of materials"}, shots)
     report = (pair.new / "report.html").read_text()
     assert "Not known" not in report

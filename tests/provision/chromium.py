@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 _ANSWER_S = 60.0
+_TALL = 7000  # pixels: Chromium takes no larger picture
 _FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars",
     "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
@@ -94,8 +95,14 @@ class Page:
         return found
 
     def picture(self, path: Path, *, whole: bool = False) -> None:
-        """Save what is shown as PNG; `whole`: all of the page."""
-        found = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
+        """Save what is shown as PNG; `whole`: what lies below, too, as far as it takes that."""
+        clip = {}
+        if whole:
+            page = self.call("Page.getLayoutMetrics")["cssContentSize"]
+            clip["clip"] = {**page, "height": min(page["height"], _TALL), "scale": 1}
+        found = self.call(
+            "Page.captureScreenshot", format="png", captureBeyondViewport=whole, **clip
+        )
         path.write_bytes(base64.b64decode(found["data"]))
 
     def _note(self, message: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ from builder.report.bill import read_summary
 from builder.report.boot import read_boot
 from builder.report.junit import Room, read_tests
 from builder.report.report import Known, blocks, report_page
-from builder.report.treemap import Block, treemap
+from builder.report.treemap import Block, Tile, treemap
 from tests.unit.fakes import Events
 from tests.unit.images import manifest, package
 from tests.unit.resolve_project import Files, files
@@ -79,6 +79,22 @@ def test_tiles_fill_the_picture_in_proportion() -> None:
     for tile in tiles:
         assert tile.left + tile.width <= 100.01
         assert tile.top + tile.height <= 100.01
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "height", "roomy"),
+    [
+        ("libc6", 8, 8, True),
+        ("libc6", 4, 50, False),
+        ("libc6", 50, 5, False),
+        ("libpython3.11-stdlib", 8, 9, False),
+        ("libpython3.11-stdlib", 8, 14, True),
+    ],
+)
+def test_a_name_that_has_no_room_is_left_out(
+    name: str, width: float, height: float, *, roomy: bool
+) -> None:
+    assert Tile(name, "a", 0, 1, 0, 0, width, height).is_roomy is roomy
 
 
 def test_what_is_too_small_is_put_together() -> None:
@@ -154,10 +170,10 @@ def test_the_results_of_tests(tmp_path: Path) -> None:
     path.write_text(JUNIT)
     found = read_tests([path])
     assert found is not None
-    assert found.rooms == (Room("tests.unit", 1, 1, 1, 1.75), Room("tests.vm", 0, 1, 0, 9))
+    assert found.rooms == (Room("unit", 1, 1, 1, 1.75), Room("vm", 0, 1, 0, 9))
     assert found.failed == ("tests.unit.test_a::test_<two>", "tests.vm.test_b::test_four")
     text = report_page(Known(manifest(), parts(manifest()), tests=found))
-    for part in ("<h2>Tests", "test_&lt;two&gt;", "tests.vm", "1.8 s"):
+    for part in ("<h2>Tests", "test_&lt;two&gt;", "tests.vm.test_b", "1.8 s"):
         assert part in text
     for bad in ("{}", "<testsuites/>", '<!DOCTYPE x [<!ENTITY e "e">]><testsuites/>'):
         path.write_text(bad)
