@@ -96,6 +96,10 @@ bench-fleet: setup  ## measure what plans and questions of many nodes cost this 
 bench-provision: setup  ## measure what the provisioning server hands out, against nginx alone (root)
 	$(PYTHON) -m bench.provision
 
+.PHONY: bench-flash
+bench-flash: setup  ## measure flashing onto a loop device, against bmaptool and dd (root)
+	$(PYTHON) -m bench.flash
+
 .PHONY: clean
 clean:  ## remove images and the cache
 	rm -rf out .cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +20,7 @@ from builder.cli.main import imgbuild
 from imgnode.cli import parser
 
 _COLUMNS = "80"
+_SENTENCE = 200  # characters at most
 _UNDATED = " "  # a page changes with what it is about, not with the day
 _SHELLS: dict[str, type[ShellComplete]] = {
     "imgbuild.bash": BashComplete,
@@ -58,11 +60,21 @@ def _whole() -> click.Group:
     )
     return click.Group(
         "imgbuild",
-        commands={name: command for name, command in found if command},
+        commands={name: _told(command) for name, command in found if command},
         params=imgbuild.params,
         help=imgbuild.help,
+        short_help=imgbuild.get_short_help_str(_SENTENCE),
         context_settings=imgbuild.context_settings,
     )
+
+
+def _told(command: click.Command) -> click.Command:
+    """Return the command with its whole first sentence as its short help: click-man cuts it."""
+    copied = copy(command)
+    copied.short_help = command.get_short_help_str(_SENTENCE)
+    if isinstance(copied, click.Group):
+        copied.commands = {name: _told(one) for name, one in copied.commands.items()}
+    return copied
 
 
 def _imgnode() -> str:

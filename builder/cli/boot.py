@@ -16,6 +16,7 @@ from builder.cli.session import session
 from builder.core.context import Context
 from builder.core.errors import UserError
 from builder.core.events import Note
+from builder.core.files import write_atomic
 from builder.vm.console import attach
 from builder.vm.keep import keeping
 from builder.vm.kvm import probe_kvm
@@ -23,6 +24,7 @@ from builder.vm.qemu import Accel
 from builder.vm.session import DEFAULT_SEED, VmNode, VmSize, start_node
 
 _UP_TIMEOUT_S = 600
+_TIMES = "systemd-analyze time; systemd-analyze blame --no-pager"
 _STATUS = "imgnode status; echo; systemctl --failed --no-pager --quiet; systemd-analyze time"
 
 
@@ -43,6 +45,11 @@ _STATUS = "imgnode status; echo; systemctl --failed --no-pager --quiet; systemd-
     help="auto boots something tiny to see whether KVM works",
 )
 @click.option("--status", is_flag=True, help="wait until the node is up, show it, power it off")
+@click.option(
+    "--times",
+    type=click.Path(path_type=Path),
+    help="with --status: file for how long it took, for imgbuild report --boot",
+)
 @click.option("--ask", metavar="QUESTION", help="wait until the node serves, print its answer")
 @click.option("--check", is_flag=True, help="run the boot tests against the image")
 @click.option("--keep", type=click.Path(path_type=Path), help="folder for the logs of a failure")
@@ -54,6 +61,7 @@ def command(
     cpus: int,
     accel: str,
     status: bool,
+    times: Path | None,
     ask: str | None,
     check: bool,
     keep: Path | None,
@@ -63,6 +71,8 @@ def command(
 
     The image itself stays as it is; the machine works on a copy.
     """
+    if times and not status:
+        raise UserError("--times needs --status")
     with session(debug=debug, live=False) as context:
         disk = _disk(context, image)
         if check:
@@ -81,7 +91,7 @@ def command(
             if ask:
                 show_answer(context, node, ask)
             elif status:
-                _show_status(context, node)
+                _show_status(context, node, times)
             else:
                 _console(node)
 
@@ -122,7 +132,7 @@ def _accel(context: Context, wanted: str) -> Accel:
     return "tcg"
 
 
-def _show_status(context: Context, node: VmNode) -> None:
+def _show_status(context: Context, node: VmNode, times: Path | None) -> None:
     started = time.monotonic()
     node.machine.wait_for("login:", _UP_TIMEOUT_S)
     context.emit(Note("info", f"login after {time.monotonic() - started:.0f} s"))
@@ -130,6 +140,8 @@ def _show_status(context: Context, node: VmNode) -> None:
     node.ssh.run("systemctl is-system-running --wait", _UP_TIMEOUT_S)
     context.emit(Note("info", f"all services after {time.monotonic() - started:.0f} s"))
     print(node.ssh.run(_STATUS).stdout)
+    if times:
+        write_atomic(times, node.ssh.run(_TIMES).stdout)
     node.machine.poweroff(_UP_TIMEOUT_S)
 
 

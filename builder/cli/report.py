@@ -19,6 +19,7 @@ from builder.core.paths import Project
 from builder.model.artifacts import CYCLONEDX, Manifest
 from builder.report.bill import read_summary
 from builder.report.boot import read_boot
+from builder.report.junit import Results, read_tests
 from builder.report.report import Known, report_page
 
 _PAGE = "report.html"
@@ -36,27 +37,44 @@ _PAGE = "report.html"
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="what systemd-analyze time and systemd-analyze blame printed on a node",
 )
+@click.option(
+    "--tests",
+    "test_files",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="what pytest --junitxml wrote; may be repeated",
+)
 @options.debug
 def command(
-    image: Path | None, to: Path | None, against: Path | None, boot_file: Path | None, debug: bool
+    image: Path | None,
+    to: Path | None,
+    against: Path | None,
+    boot_file: Path | None,
+    test_files: tuple[Path, ...],
+    debug: bool,
 ) -> None:
-    """Write a page about an image: sizes, build, boot, what changed, bill of materials.
+    """Write a page about an image: sizes, build, boot, tests, what changed, bill of materials.
 
     IMAGE is a folder that imgbuild build made; without it, the newest below out/. The page needs
     nothing beside it. It needs root, to look into root images.
     """
     folder = folder_of(image or newest_image(Project.find().out))
     manifest = read_manifest(folder)
-    against = against or _before(folder)
+    against, tests = against or _before(folder), read_tests(test_files)
     with session(debug=debug, live=False) as context:
-        known = _known(context, folder, manifest, against, boot_file)
+        known = _known(context, folder, manifest, against, boot_file, tests)
     page = to or folder / _PAGE
     write_atomic(page, report_page(known))
     print(page)
 
 
 def _known(
-    context: Context, folder: Path, manifest: Manifest, against: Path | None, boot_file: Path | None
+    context: Context,
+    folder: Path,
+    manifest: Manifest,
+    against: Path | None,
+    boot_file: Path | None,
+    tests: Results | None,
 ) -> Known:
     notes, inventory, build = [], None, read_timeline(context, manifest)
     if (folder / ROOT).is_file():
@@ -71,6 +89,8 @@ def _known(
     bill = read_summary(folder / CYCLONEDX)
     if bill is None:
         notes.append("the bill of materials: imgbuild sbom makes it")
+    if tests is None:
+        notes.append("how its tests ended: give what pytest --junitxml wrote with --tests")
     if against is None:
         notes.append("what is new: no version before this one is at hand")
     boot = read_boot(boot_file.read_text(errors="replace")) if boot_file else (None, None)
@@ -84,6 +104,7 @@ def _known(
         bill=bill,
         difference=difference(context, against, folder) if against else None,
         notes=notes,
+        tests=tests,
     )
 
 

@@ -69,9 +69,7 @@ def _bill(context: Context, manifest: Manifest, folder: Path, lock_file: Path | 
 
 def check_fits(manifest: Manifest, lock: Lock, path: Path) -> None:
     """Raise UserError unless the image was built from packages of this lock."""
-    locked = {(one.name, one.version, one.arch, one.sha256) for one in lock.tree("image")}
-    built = {(one.name, one.version, one.arch, one.sha256) for one in manifest.packages}
-    if locked != built or lock.epoch != manifest.epoch:
+    if not manifest.is_built_from(lock):
         raise UserError(
             f"{path}: the image {manifest.image_id} {manifest.version} was built from another lock",
             hint="name that one with --lock, or build the image again",

@@ -9,7 +9,7 @@ from pydantic import Field
 from builder.model.base import Closed
 from builder.model.container import Payload
 from builder.model.driver import DriverFacts
-from builder.model.lock import Sha256
+from builder.model.lock import Lock, Sha256
 
 # What tells of an image and lies beside it, if it was made: no node needs it.
 PROVENANCE, SPDX, CYCLONEDX = "provenance.json", "sbom.spdx.json", "sbom.cdx.json"
@@ -96,3 +96,9 @@ class Manifest(Closed):
     disk: DiskImage
     artifacts: tuple[Artifact, ...]
     packages: tuple[InstalledPackage, ...]
+
+    def is_built_from(self, lock: Lock) -> bool:
+        """Tell whether the image has the packages of this lock, and its time."""
+        locked = {(one.name, one.version, one.arch, one.sha256) for one in lock.tree("image")}
+        built = {(one.name, one.version, one.arch, one.sha256) for one in self.packages}
+        return locked == built and lock.epoch == self.epoch

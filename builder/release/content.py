@@ -19,6 +19,7 @@ from builder.core.process import Runner
 from builder.model.artifacts import Manifest
 from builder.model.release import PartName, Patch, Release
 from builder.release import zstd
+from builder.release.documents import fault
 from builder.release.layout import PARTS, ROOT, TREE, UKI, disagreements
 from builder.release.repository import (
     RELEASE,
@@ -56,6 +57,9 @@ def check_content(
         for part in release.parts:
             for patch in part.patches:
                 _patch(runner, repository, release, part.name, patch, work, tell)
+        for document in release.documents:
+            if wrong := fault(folder / document.name, manifest):
+                tell(folder / document.name, wrong)
     _layers(repository, manifest, tell)
     return {file.name for file in manifest.payload.files}
 

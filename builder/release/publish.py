@@ -28,6 +28,7 @@ from builder.model.release import (
     Release,
 )
 from builder.release import zstd
+from builder.release.documents import fault
 from builder.release.layout import (
     DISK,
     FULL,
@@ -113,8 +114,14 @@ def check_image(image: Image) -> None:
             raise UserError(f"{path}: is missing", hint=_REBUILD)
         if path.stat().st_size != size or sha256_file(path) != digest:
             raise UserError(f"{path}: is not the file that {MANIFEST} names", hint=_REBUILD)
+    for name in DOCUMENTS:
+        path = image.folder / name
+        wrong = fault(path, image.manifest) if path.is_file() else None
+        if wrong:
+            raise UserError(f"{path}: {wrong}", hint=_TELL_ANEW)
 
 
+_TELL_ANEW = "imgbuild build writes lock.json and provenance.json, imgbuild sbom the bills: again"
 _REBUILD = "the image is damaged: build it again"
 
 

@@ -11,6 +11,7 @@ from builder.model.difference import Difference, Part
 from builder.model.inventory import Inventory
 from builder.model.timeline import Timeline
 from builder.report.bill import BillSummary
+from builder.report.junit import Results
 from builder.report.page import render
 from builder.report.treemap import Block, Tile, treemap
 
@@ -31,6 +32,7 @@ class Known:
     bill: BillSummary | None = None
     difference: Difference | None = None
     notes: Sequence[str] = field(default_factory=tuple)
+    tests: Results | None = None
 
 
 def report_page(known: Known) -> str:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import squarify
 
 _WIDTH, _HEIGHT = 160.0, 90.0  # only their ratio counts: places are told in percent
+_LETTERS, _LINE, _EDGE = 1.4, 2.7, 1.3  # in 1 % of the width; percent that a line, an edge takes
+_LEAST_LETTERS = 7  # of a line: "10.6 MB"
 _LEAST = 0.004  # share of the whole below which things of a group are put together
 
 
@@ -32,6 +34,13 @@ class Tile:
     top: float
     width: float
     height: float
+
+    @property
+    def is_roomy(self) -> bool:
+        """Tell whether name and size have room in it, on a desktop: there 1 % is some 10 pixels."""
+        letters = int((self.width - _EDGE) * _LETTERS)
+        lines = 1 + (-(-len(self.name) // letters) if letters > 0 else len(self.name))
+        return letters >= _LEAST_LETTERS and self.height > lines * _LINE + _EDGE
 
 
 @dataclass(frozen=True)

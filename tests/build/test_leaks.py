@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import subprocess
 from pathlib import Path
 
 from tests.build.conftest import CHECKOUT, Warm
@@ -35,6 +36,38 @@ def test_no_credentials_and_nothing_of_the_build_host(warm: Warm, tmp_path: Path
     point.mkdir()
     found = leaks(warm.place.out, words_of_the_host(warm), point)
     assert [line for line in found if not PUBLISHED.search(line)] == []
+
+
+def test_nor_in_anything_else_that_is_handed_on(warm: Warm, tmp_path: Path) -> None:
+    """Bills of materials, report, release, channel, installer; and what diff and verify print."""
+    image, point, keys = tmp_path / "image", tmp_path / "point", tmp_path / "keys"
+    subprocess.run(["cp", "--archive", "--link", warm.place.out, image], check=True)
+    point.mkdir()
+    env = {"IMGBUILD_CACHE": str(warm.cache)}
+    handed = tmp_path / "handed"
+    repository, key = handed / "repo", str(keys / "release.secret.asc")
+    to = ("--to", str(repository), "--key", key)
+    installer = str(handed / "installer.efi")
+    html = str(handed / "diff.html")
+    said = ""
+    for words in (
+        ("keys", "new", "--to", str(keys)),
+        ("sbom", str(image)),
+        ("report", str(image), "--to", str(handed / "report.html")),
+        ("diff", str(image), str(image), "--html", html, "--json"),
+        ("release", str(image), *to, "--channel", "stable", "--with-disk"),
+        ("installer", "--profile", "bare", "--out", installer),
+        ("verify", str(repository), "--keyring", str(keys / "release.gpg")),
+    ):
+        ended = warm.place.run(*words, env=env)
+        ended.done()
+        said += ended.out if words[0] == "diff" else ""
+    (handed / "diff.json").write_text(said)
+    found = leaks(handed, words_of_the_host(warm), point)
+    assert [line for line in found if not PUBLISHED.search(line)] == []
+    names = {path.name for path in handed.rglob("*")}
+    assert names >= {"sbom.cdx.json", "sbom.spdx.json", "provenance.json", "SHA256SUMS.gpg"}
+    assert names >= {"report.html", "diff.html", "stable.json.asc", "installer.efi"}
 
 
 def test_the_build_says_how_it_was_made(warm: Warm) -> None:

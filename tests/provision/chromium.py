@@ -12,16 +12,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-from tests.provision.lan import Host
+from typing import Any, Protocol
 
 _ANSWER_S = 60.0
+_TALL = 7000  # pixels: Chromium takes no larger picture
 _FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars",
     "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
     "--remote-debugging-pipe",
 )  # fmt: skip
+
+
+class Where(Protocol):
+    """Where a browser runs: a namespace, or here."""
+
+    def argv(self, *words: str | Path) -> list[str]:
+        """Return the command that runs `words` there."""
+
+
+class Here:
+    """This machine itself."""
+
+    def argv(self, *words: str | Path) -> list[str]:
+        """Return the command as it is."""
+        return [str(word) for word in words]
 
 
 @dataclass
@@ -70,9 +84,25 @@ class Page:
         words = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": mobile}
         self.call("Emulation.setDeviceMetricsOverride", **words)
 
-    def picture(self, path: Path) -> None:
-        """Save what is shown as PNG."""
-        found = self.call("Page.captureScreenshot", format="png")
+    def scheme(self, name: str) -> None:
+        """Let the reader's system be light or dark."""
+        feature = {"name": "prefers-color-scheme", "value": name}
+        self.call("Emulation.setEmulatedMedia", features=[feature])
+
+    def fits(self) -> bool:
+        """Return whether nothing is wider than the screen."""
+        found: bool = self.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        return found
+
+    def picture(self, path: Path, *, whole: bool = False) -> None:
+        """Save what is shown as PNG; `whole`: what lies below, too, as far as it takes that."""
+        clip = {}
+        if whole:
+            page = self.call("Page.getLayoutMetrics")["cssContentSize"]
+            clip["clip"] = {**page, "height": min(page["height"], _TALL), "scale": 1}
+        found = self.call(
+            "Page.captureScreenshot", format="png", captureBeyondViewport=whole, **clip
+        )
         path.write_bytes(base64.b64decode(found["data"]))
 
     def _note(self, message: dict[str, Any]) -> None:
@@ -97,7 +127,7 @@ class Page:
 
 
 @contextmanager
-def browsing(host: Host, profile: Path, address: str) -> Iterator[Page]:
+def browsing(host: Where, profile: Path, address: str) -> Iterator[Page]:
     """Give the page at `address`, as a browser on `host` shows it."""
     theirs_in, to = os.pipe()
     of, theirs_out = os.pipe()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from imgnode.install.order import parse_order
-from tests.provision.chromium import Page, browsing
+from tests.provision.chromium import browsing
 from tests.provision.lan import Host, lan
 from tests.provision.server import Server, curl, running, write
 
@@ -70,11 +70,6 @@ def _some_of_each(host: Host) -> str:
     return running_
 
 
-def _fits(page: Page) -> bool:
-    found: bool = page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    return found
-
-
 def test_the_page_shows_each_change_as_it_comes(server: Server, hosts: dict[str, Host]) -> None:
     shots = Path(os.environ.get("SHOTS") or server.folder)
     client = hosts["cli"]
@@ -86,13 +81,13 @@ def test_the_page_shows_each_change_as_it_comes(server: Server, hosts: dict[str,
         assert page.evaluate("document.querySelectorAll('#machines li').length") == 9
         assert page.evaluate("document.querySelector('#machines li').dataset.name") == "gpu-03"
         assert "10 %" in page.evaluate(_PHASE.format("gpu-04"))
-        assert _fits(page)
+        assert page.fits()
         page.picture(shots / "desk.png")
         _post(client, report, "root.erofs", done=730, total=1000)
         page.wait(f"{_PHASE.format('gpu-04')}.includes('73 %')", 5)
         page.size(*_PHONE, mobile=True)
         page.wait(f"window.innerWidth === {_PHONE[0]}")
-        assert _fits(page)
+        assert page.fits()
         page.picture(shots / "phone.png")
         _post(client, report, "done")
         page.wait(f"{_STATE.format('gpu-04')} === 'done'", 5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,16 @@ def test_words_of_the_host_are_found_in_any_file_but_the_disk(tmp_path: Path) ->
         "initrd.cpio: /home/builder/imgbuild",
         "manifest.json: /home/builder/imgbuild",
     ]
+
+
+@pytest.mark.allow_commands("zstd")
+def test_what_an_installer_has_packed_is_found(tmp_path: Path) -> None:
+    cpio = b"070701" + bytes(5000) + PLANTED[2].encode()
+    packed = subprocess.run(["zstd", "-qc"], input=cpio, capture_output=True, check=True).stdout
+    (tmp_path / "installer.efi").write_bytes(b"MZ" + bytes(99) + packed + b"more")
+    (tmp_path / "root.erofs.zst").write_bytes(PLANTED[2].encode())
+    found = leaks(tmp_path, [], tmp_path)
+    assert found == [f"installer.efi, unpacked: {PLANTED[2]}"]
 
 
 def test_nothing_is_cut_in_two(tmp_path: Path) -> None:

@@ -55,6 +55,11 @@ def test_man_reads_no_text_as_a_request(name: str) -> None:
         assert not line.startswith(".") or REQUEST.match(line), line
 
 
+def test_no_name_is_cut_short() -> None:
+    for name, text in MAN.items():
+        assert "..." not in text.split(".SH NAME\n")[1].split("\n", 1)[0], name
+
+
 def test_pages_do_not_know_the_day() -> None:
     assert all(re.search(r'^\.TH .* "1" " " ', text) for text in MAN.values())
 

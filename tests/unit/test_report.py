@@ -18,8 +18,9 @@ from builder.model.inventory import FileEntry, Inventory
 from builder.model.timeline import Span, Timeline
 from builder.report.bill import read_summary
 from builder.report.boot import read_boot
+from builder.report.junit import Room, read_tests
 from builder.report.report import Known, blocks, report_page
-from builder.report.treemap import Block, treemap
+from builder.report.treemap import Block, Tile, treemap
 from tests.unit.fakes import Events
 from tests.unit.images import manifest, package
 from tests.unit.resolve_project import Files, files
@@ -32,6 +33,13 @@ multi-user.target reached after 28.398s in userspace.
  812ms small.service
 1min 2.100s large.service
 """
+JUNIT = """<?xml version="1.0" encoding="utf-8"?><testsuites><testsuite name="pytest">
+<testcase classname="tests.unit.test_a" name="test_one" time="1.5" />
+<testcase classname="tests.unit.test_a" name="test_&lt;two&gt;" time="0.25">
+<failure>x</failure></testcase>
+<testcase classname="tests.unit.test_b.TestX" name="test_three"><skipped message="y"/></testcase>
+<testcase classname="tests.vm.test_b" name="test_four" time="9"><error>z</error></testcase>
+</testsuite></testsuites>"""
 
 
 def inventory(**sizes: int) -> Inventory:
@@ -71,6 +79,22 @@ def test_tiles_fill_the_picture_in_proportion() -> None:
     for tile in tiles:
         assert tile.left + tile.width <= 100.01
         assert tile.top + tile.height <= 100.01
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "height", "roomy"),
+    [
+        ("libc6", 8, 8, True),
+        ("libc6", 4, 50, False),
+        ("libc6", 50, 5, False),
+        ("libpython3.11-stdlib", 8, 9, False),
+        ("libpython3.11-stdlib", 8, 14, True),
+    ],
+)
+def test_a_name_that_has_no_room_is_left_out(
+    name: str, width: float, height: float, *, roomy: bool
+) -> None:
+    assert Tile(name, "a", 0, 1, 0, 0, width, height).is_roomy is roomy
 
 
 def test_what_is_too_small_is_put_together() -> None:
@@ -138,6 +162,25 @@ def test_a_page_of_what_little_is_known() -> None:
     assert "Where the bytes are" in text
     for part in ("<h2>Build", "<h2>Boot", "<h2>Bill", "Since"):
         assert part not in text
+
+
+def test_the_results_of_tests(tmp_path: Path) -> None:
+    assert read_tests([]) is None
+    path = tmp_path / "unit.xml"
+    path.write_text(JUNIT)
+    found = read_tests([path])
+    assert found is not None
+    assert found.rooms == (Room("unit", 1, 1, 1, 1.75), Room("vm", 0, 1, 0, 9))
+    assert found.failed == ("tests.unit.test_a::test_<two>", "tests.vm.test_b::test_four")
+    text = report_page(Known(manifest(), parts(manifest()), tests=found))
+    for part in ("<h2>Tests", "test_&lt;two&gt;", "tests.vm.test_b", "1.8 s"):
+        assert part in text
+    for bad in ("{}", "<testsuites/>", '<!DOCTYPE x [<!ENTITY e "e">]><testsuites/>'):
+        path.write_text(bad)
+        with pytest.raises(UserError, match="unit.xml: "):
+            read_tests([path])
+    with pytest.raises(UserError, match="No such file"):
+        read_tests([tmp_path / "none.xml"])
 
 
 def test_the_summary_of_a_bill(tmp_path: Path) -> None:

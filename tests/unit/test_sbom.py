@@ -19,14 +19,15 @@ from spdx_tools.spdx.validation.document_validator import validate_full_spdx_doc
 
 from builder.cli.sbom import check_fits
 from builder.core.errors import UserError
-from builder.model.artifacts import InstalledPackage, Manifest
+from builder.model.artifacts import DOCUMENTS, InstalledPackage, Manifest
 from builder.model.bill import Bill, Component
 from builder.model.lock import Lock, LockedContainer, LockedPackage, LockedWheel
+from builder.release.documents import fault
 from builder.sbom.documents import write_bills
 from builder.sbom.gather import gather
 from builder.sbom.provenance import provenance_json
 from tests.unit import fakes
-from tests.unit.images import digest, manifest
+from tests.unit.images import digest, manifest, package
 
 STATUS = """Package: alpha
 Status: install ok installed
@@ -166,6 +167,35 @@ def test_both_documents_are_valid_and_the_same_twice(bill: Bill, tmp_path: Path)
     assert json.loads(spdx.read_text())["creationInfo"]["created"] == "2026-01-01T00:00:00Z"
     assert uuid.UUID(said["serialNumber"].removeprefix("urn:uuid:"))
     assert len(said["components"]) == len(bill.components)
+
+
+def test_documents_of_another_image_are_known(bill: Bill, tmp_path: Path) -> None:
+    """A release takes none, and verify tells of one: `builder.release.documents`."""
+    lock = locked()
+    own = image(lock)
+    write_bills(tmp_path, bill)
+    texts = {
+        "lock.json": lock.model_dump_json(),
+        "provenance.json": provenance_json(own, lock, frozenset({0}), SOURCES, "0.1"),
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    paths = [tmp_path / name for name in DOCUMENTS]
+    assert [fault(path, own) for path in paths] == [None] * 4
+    later = own.model_copy(update={"version": "9"})
+    assert [fault(path, later) for path in paths] == [None, *["tells of another image"] * 3]
+    more = own.model_copy(update={"packages": (*own.packages, package("delta", content="9"))})
+    told = [fault(path, more) for path in paths]
+    assert told[0] == "is not the lock that the image was built from"
+    assert told[1:] == [None, *["does not name delta of the image"] * 2]
+    files = own.model_copy(update={"artifacts": own.artifacts[1:]})
+    assert fault(tmp_path / "provenance.json", files) == "tells of another image"
+    for path in paths:
+        path.chmod(0o644)
+        path.write_text("{}")
+        assert fault(path, own) in ("cannot be understood", "is no lock")
+        path.unlink()
+        assert fault(path, own) == "cannot be understood"
 
 
 def test_the_validators_see_faults(bill: Bill, tmp_path: Path) -> None:
