@@ -102,7 +102,7 @@ class Engine:
         with _signals_kept():
             done = ansible_runner.run(
                 private_data_dir=str(folder),
-                project_dir=str(self.place.folder),
+                project_dir=str(self.place.home),  # where it runs
                 playbook=str(self.place.playbooks / f"{playbook}.yml"),
                 inventory=str(self.place.inventory),
                 limit=f"@{folder / 'hosts'}",

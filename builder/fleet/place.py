@@ -30,12 +30,19 @@ class Place:
         """Ansible's playbooks."""
         return self.folder / "playbooks"
 
+    @property
+    def home(self) -> Path:
+        """The inventory's folder, with known_hosts; Ansible runs there."""
+        return self.inventory if self.inventory.is_dir() else self.inventory.parent
+
     def environment(self) -> dict[str, str]:
         """Return the variables that Ansible needs to find all this."""
         path = os.environ.get("PATH", "/usr/bin:/bin")
         return {
             "ANSIBLE_CONFIG": str(self.folder / "ansible.cfg"),
             "ANSIBLE_HOME": str(self.state / "ansible"),
+            # A unix socket's path has at most 107 bytes: not below our own folders.
+            "ANSIBLE_SSH_CONTROL_PATH_DIR": "~/.ansible/cp",
             "PATH": f"{_BIN}:{path}",
         }
 
