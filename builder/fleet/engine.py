@@ -75,7 +75,7 @@ class Listener:
 def _message(data: Mapping[str, Any]) -> str:
     result = data.get("res") or {}
     text = str(result.get("stderr") or result.get("msg") or "no reason was given")
-    return " ".join(text.split())[:_TEXT]
+    return " ".join(text.split()).removeprefix("Task failed: ")[:_TEXT]
 
 
 @dataclass(frozen=True)

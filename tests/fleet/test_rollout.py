@@ -67,6 +67,7 @@ def test_what_cannot_be_updated_is_told_and_counted(tmp_path: Path) -> None:
         "n006": "updated",
     }, said
     assert "3 MiB are free" in said
+    assert fleet.job["hosts"]["n003"]["text"] == "no end in time: Fetch and check it"
     assert fleet.versions()["n005"] == "20270101-cc"
 
 
