@@ -37,5 +37,6 @@ def test_a_node_is_reached_as_admin_and_believed_by_known_hosts_alone(tmp_path: 
     assert json.loads(done.stdout)["nodes"][0]["text"].startswith("unreachable: ")
     folder, argv = json.loads(told.read_text().splitlines()[0])
     assert folder == str(home)
-    for option in ("UserKnownHostsFile=known_hosts", "StrictHostKeyChecking=yes", 'User="admin"'):
+    believed = ("UserKnownHostsFile=known_hosts", "StrictHostKeyChecking=yes")
+    for option in (*believed, "BatchMode=yes", 'User="admin"'):
         assert option in argv

@@ -44,6 +44,7 @@ import pathlib, sys
 
 pathlib.Path(sys.argv[1], "server.py").write_text({STAND_IN!r})
 """
+SIZE = VmSize(cpus=1, memory_mib=1536)  # three of them share two processors
 SLOW_S = 1800.0
 
 
@@ -86,7 +87,7 @@ def site(
             made.nodes[name] = stack.enter_context(
                 start_node(
                     runner, disk, seed, FOLDER,
-                    accel=accel, size=VmSize(), services=services, extra=card(number),
+                    accel=accel, size=SIZE, services=services, extra=card(number),
                 )
             )  # fmt: skip
         lines = [f"{address(n)} {host_key(made.nodes[name])}" for n, name in enumerate(NAMES)]

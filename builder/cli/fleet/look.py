@@ -19,6 +19,8 @@ from builder.fleet.nodes import Node
 from builder.fleet.survey import Condition
 from builder.fleet.waves import all_waves, serving_by_model
 
+_MINUTE_S = 60
+
 
 @click.command("status")
 @base.place
@@ -105,7 +107,8 @@ def _print_plan(
         if one.outcome != WAITING:
             print(f"{name}: left: {one.outcome} {one.text or one.version}".rstrip())
     if age:
-        print(f"nodes were asked {age / 60:.1f} minutes ago (hint: --refresh)")
+        span = f"{age:.0f} s" if age < _MINUTE_S else f"{age / _MINUTE_S:.0f} minutes"
+        print(f"nodes were asked {span} ago (hint: --refresh)")
 
 
 def _table(nodes: Sequence[Node], known: Mapping[str, Condition]) -> None:
