@@ -36,9 +36,14 @@ class Place:
         return self.inventory if self.inventory.is_dir() else self.inventory.parent
 
     def environment(self) -> dict[str, str]:
-        """Return the variables that Ansible needs to find all this."""
+        """Return the variables that Ansible needs to find all this; a person's own stay."""
         path = os.environ.get("PATH", "/usr/bin:/bin")
-        return {
+        own = {
+            name: value
+            for name, value in os.environ.items()
+            if name.startswith("ANSIBLE_") or name == "HOME"  # such as a vault's password file
+        }
+        return own | {
             "ANSIBLE_CONFIG": str(self.folder / "ansible.cfg"),
             "ANSIBLE_HOME": str(self.state / "ansible"),
             # A unix socket's path has at most 107 bytes: not below our own folders.
@@ -65,5 +70,6 @@ def read_nodes(place: Place, runner: Runner, limit: str | None = None) -> tuple[
     nodes = parse(listed)
     if not nodes:
         what = f"no node fits {limit}" if limit else "no nodes"
-        raise UserError(f"{place.inventory}: {what}", hint="ansible-inventory --graph")
+        said = f"\n{done.stderr}".rstrip()
+        raise UserError(f"{place.inventory}: {what}{said}", hint="ansible-inventory --graph")
     return nodes
