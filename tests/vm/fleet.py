@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -147,6 +148,11 @@ def proxied(site: Site) -> Iterator[int]:
     done = site.call("proxy", "-o", str(path), "--listen", _LISTEN, *ports)
     assert done.returncode == 0, done.stderr
     with _process(["haproxy", "-f", str(path)], site.top / "haproxy.log"):
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            with contextlib.suppress(OSError), socket.create_connection((_LISTEN, port), 1):
+                break
+            time.sleep(0.1)
         yield port
 
 
