@@ -10,9 +10,9 @@ from builder.fleet.nodes import Node
 
 _LINE = re.compile(r"[\x21-\x7e]+")
 # Each request has a connection of its own to the node: a node that drains refuses new connections,
-# so the request goes to another one and none is lost; what runs there ends in peace. Nodes of a wave
-# refuse all at once, and look the least busy then: one refusal takes a node out until its checks are
-# good again, and a request may meet several. A busy server may answer checks late (vLLM does).
+# so the request goes to another one and none is lost; what runs there ends in peace. Nodes of a
+# wave refuse all at once, and look the least busy then: one refusal takes a node out until its
+# checks are good again, and a request may meet several. A busy vLLM may answer checks late.
 _HEAD = """\
 # Made by `imgbuild fleet proxy` from {source}; for HAProxy 2.6 or newer.
 defaults
