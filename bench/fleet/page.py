@@ -27,8 +27,8 @@ _GOALS = """
 _METHOD = """
 ## How it is measured
 
-- **{plan}**: `imgbuild fleet plan VERSION --json` of nodes that were asked in the last 15 minutes, the
-  median of 5 runs. **{first}**: the same command before that, which asks them all.
+- **{plan}**: `imgbuild fleet plan VERSION --json` of nodes that were asked in the last 15 minutes,
+  the median of 5 runs. **{first}**: the same command before that, which asks them all.
 - **{status}**: `imgbuild fleet status --json`. Here and above nodes are played: a connection plugin
   gives a recorded answer of the real `imgnode status --json`. So the control machine alone is
   measured: Ansible, its 32 workers, ansible-runner's events and imgbuild. Real nodes add their own
