@@ -46,6 +46,8 @@ class Place:
         return own | {
             "ANSIBLE_CONFIG": str(self.folder / "ansible.cfg"),
             "ANSIBLE_HOME": str(self.state / "ansible"),
+            # ansible-runner switches it off where it is not said.
+            "ANSIBLE_HOST_KEY_CHECKING": "True",
             # A unix socket's path has at most 107 bytes: not below our own folders.
             "ANSIBLE_SSH_CONTROL_PATH_DIR": "~/.ansible/cp",
             "PATH": f"{_BIN}:{path}",
