@@ -48,8 +48,8 @@ class Place:
             "ANSIBLE_HOME": str(self.state / "ansible"),
             # ansible-runner switches it off where it is not said.
             "ANSIBLE_HOST_KEY_CHECKING": "True",
-            # A unix socket's path has at most 107 bytes: not below our own folders.
-            "ANSIBLE_SSH_CONTROL_PATH_DIR": "~/.ansible/cp",
+            # Short, as a unix socket wants it; nobody else leads a connection through here.
+            "ANSIBLE_SSH_CONTROL_PATH_DIR": "~/.ansible/imgbuild",
             "PATH": f"{_BIN}:{path}",
         }
 
