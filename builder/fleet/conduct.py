@@ -86,7 +86,8 @@ class Conductor:
         return next_wave(job.wave, left, self.serving, job.limits, len(job.hosts))
 
     def _wave(self, job: Job, names: Sequence[str]) -> Job:
-        self.say("", f"wave {job.wave}: {', '.join(names)}")
+        which = f"wave {job.wave}" if job.wave else "canary"
+        self.say("", f"{which}: {', '.join(names)}")
         job = self._save(job.put({one: Result(outcome=TAKEN, wave=job.wave) for one in names}))
         results: dict[str, Result] = {}
 

@@ -75,7 +75,7 @@ class Listener:
 def _message(data: Mapping[str, Any]) -> str:
     result = data.get("res") or {}
     text = str(result.get("stderr") or result.get("msg") or "no reason was given")
-    return " ".join(text.split())[:_TEXT]
+    return " ".join(text.split()).removeprefix("Task failed: ")[:_TEXT]
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Engine:
         with _signals_kept():
             done = ansible_runner.run(
                 private_data_dir=str(folder),
-                project_dir=str(self.place.folder),
+                project_dir=str(self.place.home),  # where it runs
                 playbook=str(self.place.playbooks / f"{playbook}.yml"),
                 inventory=str(self.place.inventory),
                 limit=f"@{folder / 'hosts'}",

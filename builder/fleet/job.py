@@ -82,6 +82,11 @@ class Job(Closed):
         """Return how many nodes there are of each outcome."""
         return Counter(one.outcome for one in self.hosts.values())
 
+    def stands(self, *, busy: bool) -> str:
+        """Return in words how it stands; `busy`: somebody works on it."""
+        state = "cut off" if self.state == RUNNING and not busy else self.state
+        return f"{state} ({self.why})" if self.why else state
+
     @property
     def over(self) -> bool:
         """Whether nothing is to be done any more."""

@@ -30,12 +30,26 @@ class Place:
         """Ansible's playbooks."""
         return self.folder / "playbooks"
 
+    @property
+    def home(self) -> Path:
+        """The inventory's folder, with known_hosts; Ansible runs there."""
+        return self.inventory if self.inventory.is_dir() else self.inventory.parent
+
     def environment(self) -> dict[str, str]:
-        """Return the variables that Ansible needs to find all this."""
+        """Return the variables that Ansible needs to find all this; a person's own stay."""
         path = os.environ.get("PATH", "/usr/bin:/bin")
-        return {
+        own = {
+            name: value
+            for name, value in os.environ.items()
+            if name.startswith("ANSIBLE_") or name == "HOME"  # such as a vault's password file
+        }
+        return own | {
             "ANSIBLE_CONFIG": str(self.folder / "ansible.cfg"),
             "ANSIBLE_HOME": str(self.state / "ansible"),
+            # ansible-runner switches it off where it is not said.
+            "ANSIBLE_HOST_KEY_CHECKING": "True",
+            # Short, as a unix socket wants it; nobody else leads a connection through here.
+            "ANSIBLE_SSH_CONTROL_PATH_DIR": "~/.ansible/imgbuild",
             "PATH": f"{_BIN}:{path}",
         }
 
@@ -58,5 +72,6 @@ def read_nodes(place: Place, runner: Runner, limit: str | None = None) -> tuple[
     nodes = parse(listed)
     if not nodes:
         what = f"no node fits {limit}" if limit else "no nodes"
-        raise UserError(f"{place.inventory}: {what}", hint="ansible-inventory --graph")
+        said = f"\n{done.stderr}".rstrip()
+        raise UserError(f"{place.inventory}: {what}{said}", hint="ansible-inventory --graph")
     return nodes

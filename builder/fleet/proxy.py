@@ -10,7 +10,9 @@ from builder.fleet.nodes import Node
 
 _LINE = re.compile(r"[\x21-\x7e]+")
 # Each request has a connection of its own to the node: a node that drains refuses new connections,
-# so the request goes to another one and none is lost; what runs there ends in peace.
+# so the request goes to another one and none is lost; what runs there ends in peace. Nodes of a
+# wave refuse all at once, and look the least busy then: one refusal takes a node out until its
+# checks are good again, and a request may meet several. A busy vLLM may answer checks late.
 _HEAD = """\
 # Made by `imgbuild fleet proxy` from {source}; for HAProxy 2.6 or newer.
 defaults
@@ -18,15 +20,16 @@ defaults
     option http-server-close
     http-reuse never
     option redispatch 1
-    retries 3
+    retries 10
     retry-on conn-failure
     timeout connect 3s
-    timeout check 5s
+    timeout check 30s
     timeout queue 60s
     timeout client 1h
     timeout server 1h
     balance leastconn
     default-server check inter 2s fall 2 rise 2 maxconn 256
+    default-server observe layer4 error-limit 1 on-error mark-down
 
 frontend state
     bind {listen}:{state_port}

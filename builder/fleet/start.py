@@ -16,12 +16,17 @@ from imgnode.release.versions import is_older
 def stand(one: Condition, version: str) -> Result:
     """Return what is to be done with a node that shall have `version`: nothing, or to wait."""
     if not one.answers:
-        return Result(outcome=UNREACHABLE, text=one.text)
+        return silent(one)
     if one.version == version:
         return Result(outcome="there", version=one.version)
     if is_older(version, one.version):
         return Result(outcome="newer", version=one.version)
     return Result(version=one.version)
+
+
+def silent(one: Condition) -> Result:
+    """Return what is told of a node that does not answer."""
+    return Result(outcome=UNREACHABLE, text=one.text.removeprefix(f"{UNREACHABLE}: "))
 
 
 def order(nodes: Sequence[Node], limits: Limits) -> list[Node]:
@@ -53,8 +58,7 @@ def update_model(
     hosts = {}
     for node in order(nodes, limits):
         one = known[node.name]
-        silent = Result(outcome=UNREACHABLE, text=one.text)
-        hosts[node.name] = Result(version=one.version) if one.answers else silent
+        hosts[node.name] = Result(version=one.version) if one.answers else silent(one)
     return _job("update-model", {"fleet_model": dict(values)}, hosts, limits, who)
 
 
@@ -98,7 +102,7 @@ def again(job: Job, known: Mapping[str, Condition]) -> Job:
         if back:
             changed[name] = Result(version=known[name].version)
         elif one.outcome == WAITING and not known[name].answers:
-            changed[name] = Result(outcome=UNREACHABLE, text=known[name].text)
+            changed[name] = silent(known[name])
         elif one.outcome == TAKEN:
             changed[name] = one
     return job.put(changed)

@@ -50,6 +50,17 @@ class Store:
             stream.flush()
             yield
 
+    def busy(self) -> bool:
+        """Tell whether another run works just now."""
+        try:
+            with (self.folder / "lock").open() as stream:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
     def load(self) -> Job | None:
         """Return the present or last job. Raises UserError for a file that is damaged."""
         path = self.folder / "job.json"
@@ -72,7 +83,7 @@ class Store:
         before = self.load()
         if before is not None:
             if not before.over:
-                fact = f"{before.kind} {before.name} is not over: {before.state}"
+                fact = f"{before.kind} {before.name} is not over: {before.stands(busy=False)}"
                 raise UserError(fact, hint="imgbuild fleet resume, or imgbuild fleet abort")
             text = before.model_dump_json(indent=1)
             write_atomic(self.folder / "jobs" / f"{before.name}.json", f"{text}\n")

@@ -20,9 +20,10 @@ OLD, NEW = "20260101-aa", "20260202-bb"
 MODEL, OTHER, BROKEN = "org/one", "org/two", "org/broken"
 _STANDIN = f"{{{{ ansible_playbook_python }}}} {ROOT}/tests/fleet/standin.py {{{{ sim_root }}}}"
 _LIMIT_S = 1100  # less than pytest's own
-_VARIABLES: dict[str, Any] = {
+VARIABLES: dict[str, Any] = {
     "ansible_connection": "simnode",
     "ansible_become": False,
+    "ansible_pipelining": True,  # as over SSH
     "ansible_python_interpreter": "{{ ansible_playbook_python }}",
     "fleet_imgnode": f"{_STANDIN} imgnode",
     "fleet_logger": f"{_STANDIN} logger",
@@ -55,7 +56,7 @@ class Fleet:
             wanted = {"offer": NEW, "known": [MODEL, OTHER, BROKEN], "models": [MODEL, OTHER]}
             standin.make(top / name, OLD, {"model": MODEL}, **{**wanted, **sim})
             hosts[name] = {"sim_root": str(top / name), "rack": f"r{number % 4}"}
-        inventory = {"all": {"hosts": hosts, "vars": _VARIABLES}}
+        inventory = {"all": {"hosts": hosts, "vars": VARIABLES}}
         (top / "inventory.yml").write_text(json.dumps(inventory))
         return fleet
 

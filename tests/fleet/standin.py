@@ -1,6 +1,7 @@
 """The real `imgnode` in a folder that plays a node; slots, boots and servers are played.
 
-    standin.py ROOT imgnode WORDS…    the command, with its own code for status, locks, refusals
+    standin.py ROOT imgnode WORDS…    the command, with its own code for status, locks, refusals;
+                                      backups are real, by the restic of this machine
     standin.py ROOT reboot | boot-id | logger WORDS… | systemctl WORDS…
 
 `ROOT/sim.json` has what a test wants: `offer` (what the channel has), `bad` (versions that do not
@@ -11,6 +12,7 @@ of those that are `known`.
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 import uuid
@@ -37,6 +39,8 @@ IMAGE = "imgbuild-sim"
 HUNG_S = 3600
 REBOOT_S = 1.0
 HERE = Path("/")
+CHECKOUT = Path(__file__).parents[2]
+GENUINE = process._finish
 
 
 def facts_of(root: Path) -> dict[str, Any]:
@@ -70,8 +74,10 @@ def _default(function: Any, root: Path) -> None:  # noqa: ANN401 - whatever a mo
 def played(root: Path) -> Any:  # noqa: ANN401 - a stand-in for process._finish
     """Return what runs programs of a node: nothing but what is named here has an effect."""
 
-    def finish(argv: Sequence[str], *_: object, **__: object) -> process.Finished:
+    def finish(argv: Sequence[str], *rest: Any, **more: Any) -> process.Finished:  # noqa: ANN401
         name = Path(argv[0]).name
+        if name == "restic":
+            return GENUINE(argv, *rest, **more)
         if name == "lsblk":
             return process.Finished(0, "/dev/sim1 part\n/dev/sim disk\n", "")
         if name == "sfdisk":
@@ -234,6 +240,9 @@ def make(root: Path, version: str, inference: Mapping[str, Any], **sim: Any) -> 
     put(root / f"run/imgnode/layers/{'ab' * 32}/config.json", {})
     put(root / "proc/cmdline", f"roothash={'ab' * 32}")
     put(root / "proc/meminfo", "MemTotal: 1024 kB\n")
+    (root / "var").mkdir(exist_ok=True)
+    for name in ("overlays/backup/usr/lib/imgnode/backup.conf", "image/etc-persist.conf"):
+        shutil.copy(CHECKOUT / name, root / "usr/lib/imgnode")
     seed = {"inference": dict(inference), "source": "seed", "replaced": [], "device": "/dev/sim9"}
     put(root / "run/imgnode/node.json", seed)
     put(root / ENTRIES / f"{IMAGE}_{version}.efi", "")
@@ -253,6 +262,8 @@ def main(root: Path, what: str, words: list[str]) -> None:
     elif what == "logger":
         with (root / "journal").open("a") as stream:
             stream.write(f"{words[-1]}\n")
+    elif what == "systemctl" and words[0] == "restart":
+        serve(root)
     elif what == "imgnode":
         cli.main(words)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from tests.fleet.simulated import BROKEN, MODEL, NEW, OLD, OTHER, Fleet
         ("survey", {}, False),
         ("verify", {"fleet_version": OLD}, False),
         ("monitoring", {}, False),
+        ("backup", {}, True),
+        ("site", {}, True),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -33,6 +36,24 @@ def test_a_second_run_changes_nothing(
     code, first, said = fleet.playbook(name, **variables)
     assert (code, first > 0) == (0, changes), said
     code, second, said = fleet.playbook(name, **variables)
+    assert (code, second) == (0, 0), said
+
+
+@pytest.mark.long
+@pytest.mark.skipif(shutil.which("restic") is None, reason="needs restic")
+def test_a_backup_comes_back_once(tmp_path: Path) -> None:
+    fleet = Fleet.make(tmp_path, 1)
+    for name, variables in (
+        ("update-model", {"fleet_model": {"model": OTHER}}),
+        ("backup", {}),
+        ("update-model", {"fleet_model": {"model": MODEL}}),
+    ):
+        code, _, said = fleet.playbook(name, **variables)
+        assert code == 0, said
+    assert fleet.serves("n000") == f"serving {MODEL}"
+    code, first, said = fleet.playbook("restore")
+    assert (code, first > 0, fleet.serves("n000")) == (0, True, f"serving {OTHER}"), said
+    code, second, said = fleet.playbook("restore")
     assert (code, second) == (0, 0), said
 
 

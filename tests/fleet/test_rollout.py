@@ -45,12 +45,13 @@ def test_a_killed_run_is_gone_on_with_and_the_nodes_know_who_did_it(tmp_path: Pa
 
 @pytest.mark.long
 def test_what_cannot_be_updated_is_told_and_counted(tmp_path: Path) -> None:
-    fleet = Fleet.make(tmp_path, 7)
+    fleet = Fleet.make(tmp_path, 8)
     (tmp_path / "n001/down").write_text("0")
     fleet.change("n002", fault="full")
     fleet.change("n003", fault="hung")
     fleet.change("n004", offer=None)
     fleet.image("n005", "20270101-cc")
+    fleet.change("n007", offer="20260202-ab")
     inventory = tmp_path / "inventory.yml"
     inventory.write_text(
         inventory.read_text().replace('"fleet_looks"', '"fleet_work_s": 240, "fleet_looks"')
@@ -65,8 +66,11 @@ def test_what_cannot_be_updated_is_told_and_counted(tmp_path: Path) -> None:
         "n004": "refused",
         "n005": "newer",
         "n006": "updated",
+        "n007": "refused",
     }, said
     assert "3 MiB are free" in said
+    assert fleet.job["hosts"]["n003"]["text"] == "no end in time: Fetch and check it"
+    assert "it offers 20260202-ab and not 20260202-bb" in said
     assert fleet.versions()["n005"] == "20270101-cc"
 
 

@@ -112,6 +112,7 @@ def test_what_makes_a_node_sick(changes: dict[str, Any], reason: str) -> None:
         ({"stderr": "update: signature: not signed"}, "before", "refused"),
         ({"msg": "Timed out after 5 s", "timedout": {"period": 5}}, "after", "hung"),
         ({"msg": "async task did not complete within the requested time"}, "before", "hung"),
+        ({"msg": "Timeout exceeded", "child_pid": 7}, "before", "hung"),
         ({"msg": "serve: failed"}, "before", "sick"),
         ({"msg": "it runs 1, not 2"}, "after", "bad"),
     ],
@@ -122,6 +123,7 @@ def test_why_a_task_failed_in_one_word(result: dict[str, Any], stage: str, word:
 
 def test_filters_for_models_and_versions() -> None:
     assert text({"stderr": "<3>two\nlines "}) == "two lines"
+    assert text({"msg": "Timeout exceeded"}, "Fetch it") == "no end in time: Fetch it"
     assert pair({"key": "env", "value": {"A": "b"}}) == 'env={"A": "b"}'
     assert has({"model": "m", "dtype": "auto"}, {"model": "m", "revision": None})
     assert not has({"model": "m"}, {"model": "n"})

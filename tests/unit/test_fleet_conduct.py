@@ -119,8 +119,12 @@ def test_a_wish_is_heard_after_the_wave(tmp_path: Path, wish: str, state: str) -
 def test_a_second_run_is_refused(tmp_path: Path) -> None:
     one, other = Store(tmp_path), Store(tmp_path)
     said = "another run goes on: ops@desk: rollout of 2"
-    with one.lock("ops@desk: rollout of 2"), pytest.raises(UserError, match=said):
-        other.lock("me").__enter__()
+    assert not other.busy()
+    with one.lock("ops@desk: rollout of 2"):
+        assert other.busy()
+        with pytest.raises(UserError, match=said):
+            other.lock("me").__enter__()
+    assert not other.busy()
     with other.lock("me"):
         pass
 
@@ -128,11 +132,17 @@ def test_a_second_run_is_refused(tmp_path: Path) -> None:
 def test_a_new_job_waits_for_the_end_of_the_old_one(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.begin(job(2))
-    with pytest.raises(UserError, match="is not over: running"):
+    with pytest.raises(UserError, match="is not over: cut off"):
         store.begin(job(2))
     store.save(job(2).at("halted"))
     store.begin(job(2).model_copy(update={"name": "2"}))
     assert (tmp_path / "jobs/1.json").exists()
+
+
+def test_a_job_that_nobody_works_on_was_cut_off() -> None:
+    running, halted = job(1), job(1).at("halted", "n00: bad")
+    assert [running.stands(busy=True), running.stands(busy=False)] == ["running", "cut off"]
+    assert halted.stands(busy=False) == "halted (n00: bad)"
 
 
 def test_a_damaged_file_is_told(tmp_path: Path) -> None:

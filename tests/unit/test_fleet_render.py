@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from builder.cli.fleet.base import open_fleet
 from builder.core.errors import ConfigError, UserError
 from builder.fleet import prometheus, proxy, seeds
 from builder.fleet.nodes import Node, parse
 from builder.seed.check import check_seed
 
+ROOT = Path(__file__).parents[2]
 MODEL = "Qwen/Qwen2.5-7B-Instruct"
 
 
@@ -20,6 +22,17 @@ def node(name: str, **values: Any) -> Node:  # noqa: ANN401
     found = {"ansible_host": "10.0.0.1", "inference": {"model": MODEL}, **values}
     (made,) = parse({"all": {"hosts": [name]}, "_meta": {"hostvars": {name: found}}})
     return made
+
+
+def test_each_inventory_has_a_state_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMGBUILD_PROJECT", str(ROOT))
+    sites = [tmp_path / one / "inventory.yml" for one in ("berlin", "paris")]
+    states = [open_fleet(one, None).place.state for one in (None, *sites)]
+    assert states[0] == ROOT / "out/fleet/inventory"
+    assert len(set(states)) == 3
+    assert open_fleet(sites[0], tmp_path / "kept").place.state == tmp_path / "kept"
 
 
 def test_nodes_come_from_ansibles_own_list() -> None:

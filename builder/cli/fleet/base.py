@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import json
 import socket
 import sys
@@ -31,7 +32,7 @@ _inventory = click.option(
 _state = click.option(
     "--state",
     type=click.Path(path_type=Path),
-    help="folder for jobs and answers; default: out/fleet/NAME of the inventory",
+    help="folder for jobs and answers; default: one of the inventory's own in out/fleet",
 )
 limit = click.option("--limit", "-l", metavar="PATTERN", help="these nodes or groups alone")
 as_json = click.option("--json", "as_json", is_flag=True, help="for machines")
@@ -62,9 +63,17 @@ def open_fleet(inventory: Path | None, state: Path | None) -> Fleet:
     project = Project.find()
     folder = project.root / "fleet"
     chosen = (inventory or folder / "inventory.yml").absolute()
-    kept = (state or project.out / "fleet" / chosen.stem).absolute()
+    kept = (state or project.out / "fleet" / _name(chosen, folder)).absolute()
     where = Place(folder, chosen, kept)
     return Fleet(project, where, Runner(), Engine(where), Store(kept))
+
+
+def _name(inventory: Path, folder: Path) -> str:
+    """Return what an inventory's state goes by: two sites may both call theirs inventory.yml."""
+    if inventory.parent == folder:
+        return inventory.stem
+    digest = hashlib.sha256(str(inventory).encode()).hexdigest()
+    return f"{inventory.stem}-{digest[:8]}"
 
 
 def who() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,9 @@ from builder.cli.tables import show, table
 from builder.core.errors import UserError
 from builder.fleet import start, survey
 from builder.fleet.conduct import Conductor
-from builder.fleet.job import ABORTED, GOOD, HALTED, Job, Limits
+from builder.fleet.job import ABORTED, GOOD, HALTED, WAITING, Job, Limits
 from builder.fleet.store import ABORT, PAUSE
 from imgnode.serve.change import Refused, judge, parse
-
-_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,35}")  # as channels name them
 
 
 @click.command("rollout")
@@ -41,9 +38,11 @@ def rollout(
     roll_back: bool,
     as_json: bool,
 ) -> None:
-    """Bring VERSION onto nodes: one first, then in waves (exit 1: halted, or a node is left)."""
-    if not _VERSION.fullmatch(version):
-        raise UserError(f"{version}: is no version")
+    """Bring VERSION onto nodes, in waves.
+
+    One node first, then the others. Ends with 1 where it halted, or a node does not have it.
+    """
+    options.check_version(version)
     fleet = base.open_fleet(inventory, state)
     with fleet.store.lock(f"{base.who()}: rollout of {version}"):
         nodes = fleet.nodes(limit)
@@ -70,7 +69,10 @@ def update_model(
     limits: Limits,
     as_json: bool,
 ) -> None:
-    """Change what nodes serve, such as model=NAME: one first, then in waves."""
+    """Change what nodes serve, in waves.
+
+    Values are those of a seed's `inference`, such as model=NAME; one node comes first.
+    """
     try:
         wanted = parse(list(values))
         judge({key: None for key, one in wanted.items() if one is None}, None)
@@ -111,14 +113,20 @@ def resume(inventory: Path | None, state: Path | None, as_json: bool) -> None:
 @click.command("pause")
 @base.place
 def pause(inventory: Path | None, state: Path | None) -> None:
-    """Have what goes on stop after the wave at hand; `resume` goes on."""
+    """Stop after the wave at hand.
+
+    `resume` goes on.
+    """
     _wish(base.open_fleet(inventory, state), PAUSE)
 
 
 @click.command("abort")
 @base.place
 def abort(inventory: Path | None, state: Path | None) -> None:
-    """Have what goes on end after the wave at hand; nothing is taken back."""
+    """End after the wave at hand.
+
+    Nothing is taken back.
+    """
     _wish(base.open_fleet(inventory, state), ABORT)
 
 
@@ -130,8 +138,9 @@ def _wish(fleet: Fleet, what: str) -> None:
         with fleet.store.lock(f"{base.who()}: {what}"):
             # Nobody works: it was paused or cut off.
             if what == ABORT:
-                fleet.store.save(job.at(ABORTED, "somebody wanted it so"))
-            print(f"{job.kind} {job.name}: nobody works on it")
+                job = job.at(ABORTED, "somebody wanted it so")
+                fleet.store.save(job)
+            print(f"{job.kind} {job.name}: {job.stands(busy=False)}; nobody works on it")
     except UserError:
         fleet.store.wish(what)
         print(f"{job.kind} {job.name}: after this wave")
@@ -150,16 +159,29 @@ def _go(fleet: Fleet, job: Job, known: dict[str, survey.Condition], *, as_json: 
             there = start.candidates(one, nodes, known)
             return Conductor(fleet.store, fleet.engine, there, say, step).go(one)
 
-        job = conduct(job)
-        done = [job]
-        if job.state == HALTED and job.limits.roll_back and job.kind == "rollout":
-            back = start.rollback(job, base.who())
-            if back.hosts:
+        try:
+            done = [conduct(job)]
+            back = _back(done[0])
+            if back:
                 fleet.store.begin(back)
                 done.append(conduct(back))
+        except KeyboardInterrupt:
+            text = f"{job.kind} {job.name}: cut off; nodes end by themselves what they have begun"
+            raise UserError(text, hint="imgbuild fleet resume") from None
     for one in done:
         _result(one, as_json=as_json)
+    job = done[0]
+    if not job.good and not as_json:
+        print(f"all that Ansible said: {fleet.store.folder / 'runs'}")
     raise click.exceptions.Exit(0 if job.good else 1)
+
+
+def _back(job: Job) -> Job | None:
+    """Return the job that takes a rollout back, where it halted and that was asked for."""
+    if job.state != HALTED or not job.limits.roll_back or job.kind != "rollout":
+        return None
+    back = start.rollback(job, base.who())
+    return back if back.hosts else None
 
 
 def _result(job: Job, *, as_json: bool) -> None:
@@ -173,11 +195,12 @@ def _result(job: Job, *, as_json: bool) -> None:
     if rows.row_count:
         show(rows)
     counts = ", ".join(f"{count} {what}" for what, count in sorted(job.counts().items()))
-    print(f"{job.kind} {job.name}: {job.state}{f' ({job.why})' if job.why else ''}: {counts}")
+    print(f"{job.kind} {job.name}: {job.stands(busy=True)}: {counts}")
 
 
 def _left(job: Job) -> Sequence[str]:
-    return [name for name, one in job.hosts.items() if one.outcome not in GOOD]
+    fine = {*GOOD, WAITING}
+    return [name for name, one in job.hosts.items() if one.outcome not in fine]
 
 
 COMMANDS: Sequence[Any] = (rollout, update_model, resume, pause, abort)

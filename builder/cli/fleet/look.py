@@ -19,24 +19,30 @@ from builder.fleet.nodes import Node
 from builder.fleet.survey import Condition
 from builder.fleet.waves import all_waves, serving_by_model
 
+_MINUTE_S = 60
+
 
 @click.command("status")
 @base.place
 @base.limit
 @base.as_json
 def status(inventory: Path | None, state: Path | None, limit: str | None, as_json: bool) -> None:
-    """Ask every node how it is (exit 1: one does not answer, or is not well)."""
+    """Ask every node how it is.
+
+    Ends with 1 where one does not answer, or is not well.
+    """
     fleet = base.open_fleet(inventory, state)
     nodes = fleet.nodes(limit)
     known = survey.survey(nodes, fleet.engine, fleet.store)
-    job = fleet.store.load()
+    job, busy = fleet.store.load(), fleet.store.busy()
     if as_json:
         told = {"nodes": [asdict(one) for one in known.values()], "job": job and _short(job)}
         base.emit(told)
     else:
         _table(nodes, known)
         if job is not None:
-            print(f"{job.kind} {job.name}: {job.state} {job.why}".rstrip())
+            hint = "" if job.over or busy else " (hint: imgbuild fleet resume)"
+            print(f"{job.kind} {job.name}: {job.stands(busy=busy)}{hint}")
     ill = [one for one in known.values() if not one.answers or one.level == "failed"]
     raise click.exceptions.Exit(1 if ill else 0)
 
@@ -57,7 +63,11 @@ def plan(
     refresh: bool,
     as_json: bool,
 ) -> None:
-    """Say which nodes would take VERSION, and in which waves; changes nothing."""
+    """Say who would take VERSION, and when.
+
+    Names the nodes of each wave, and those that are left and why; changes nothing.
+    """
+    options.check_version(version)
     fleet = base.open_fleet(inventory, state)
     nodes = fleet.nodes()
     wanted = fleet.nodes(limit) if limit else nodes
@@ -87,14 +97,18 @@ def _print_plan(
         versions = Counter(known[name].version for name in wave)
         now = ", ".join(f"{version} ({count})" for version, count in versions.items())
         rows.add_row("canary" if number == 0 else str(number), str(len(wave)), " ".join(wave), now)
-    show(rows)
+    if waves:
+        show(rows)
+    else:
+        print("nothing is to be done")
     for name in held:
         print(f"{name}: held back: too few serve {known[name].serving} (hint: --min-replicas)")
     for name, one in job.hosts.items():
         if one.outcome != WAITING:
             print(f"{name}: left: {one.outcome} {one.text or one.version}".rstrip())
     if age:
-        print(f"nodes were asked {age / 60:.0f} minutes ago (hint: --refresh)")
+        span = f"{age:.0f} s" if age < _MINUTE_S else f"{age / _MINUTE_S:.0f} minutes"
+        print(f"nodes were asked {span} ago (hint: --refresh)")
 
 
 def _table(nodes: Sequence[Node], known: Mapping[str, Condition]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from builder.core.errors import UserError
 from builder.fleet.job import Limits
 from builder.fleet.waves import size
 
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,35}")  # as channels name them
 _DEFAULT = Limits()
 _OPTIONS = (
     click.option(
@@ -43,6 +45,12 @@ _OPTIONS = (
         help="seconds for which the canary is looked at before the others",
     ),
 )
+
+
+def check_version(version: str) -> None:
+    """Raise UserError for what can be no version."""
+    if not _VERSION.fullmatch(version):
+        raise UserError(f"{version}: is no version", hint="such as 20261122-9725b745")
 
 
 def waves(function: Callable[..., Any]) -> Callable[..., Any]:

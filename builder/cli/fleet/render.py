@@ -39,7 +39,10 @@ def seeds(
     output: Path,
     as_json: bool,
 ) -> None:
-    """Write NODE/user-data for each node, if all of them are good (exit 2: what is wrong)."""
+    """Write the seed of each node.
+
+    NODE/user-data, if all of them are good; ends with 2 and what is wrong otherwise.
+    """
     fleet = base.open_fleet(inventory, state)
     nodes = fleet.nodes(limit)
     texts, notes = _checked(nodes, fleet.project, site)
@@ -83,7 +86,10 @@ def _boards(nodes: Sequence[Node], project: Project, site: str) -> dict[str, Boa
 @base.limit
 @_output
 def prometheus(inventory: Path | None, state: Path | None, limit: str | None, output: Path) -> None:
-    """Write node.json and imgnode.json for Prometheus' file_sd_configs."""
+    """Write targets for Prometheus.
+
+    node.json and imgnode.json, for its file_sd_configs.
+    """
     nodes = base.open_fleet(inventory, state).nodes(limit)
     for job in file_sd.PORTS:
         write_atomic(output / f"{job}.json", file_sd.targets(nodes, job))
@@ -106,7 +112,10 @@ def proxy(
     state_port: int,
     output: Path | None,
 ) -> None:
-    """Write a configuration of HAProxy: a port for each model, over the nodes that serve it."""
+    """Write a configuration of HAProxy.
+
+    A port for each model, over all nodes that serve it.
+    """
     fleet = base.open_fleet(inventory, state)
     source = fleet.place.inventory.name
     text = reverse.haproxy(

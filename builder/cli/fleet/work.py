@@ -19,7 +19,10 @@ from builder.fleet.job import BAD, Result
 @click.option("--version", help="which all of them should run")
 @base.as_json
 def verify(version: str | None, **where: Any) -> None:  # noqa: ANN401 - handed on
-    """Are the nodes well? Asks the model, too, where the inventory has a question."""
+    """Look whether nodes are well.
+
+    Asks the model, too, where the inventory has a question.
+    """
     _play("verify", {"fleet_version": version} if version else {}, **where)
 
 
@@ -54,7 +57,10 @@ def restore(snapshot: str, everything: bool, source: str | None, **where: Any) -
 @click.option("--even-well", is_flag=True, help="run: on nodes that are well, too")
 @base.as_json
 def recover(order: str, even_well: bool, **where: Any) -> None:  # noqa: ANN401 - handed on
-    """Tell what recovery does; or the first rung now, on nodes that are not well."""
+    """See and steer recovery.
+
+    `run`: the first rung now, on nodes that are not well.
+    """
     _play("recovery", {"fleet_recover": order, "fleet_take_sick": even_well}, **where)
 
 
@@ -66,7 +72,10 @@ def recover(order: str, even_well: bool, **where: Any) -> None:  # noqa: ANN401 
 @click.option("--reason", default="", help="for those who wonder")
 @base.as_json
 def maintenance(order: str, span: str, reason: str, **where: Any) -> None:  # noqa: ANN401
-    """Leave nodes to people: they drain, and recovery and alerts keep still."""
+    """Leave nodes to people for a while.
+
+    They drain, and recovery and alerts keep still.
+    """
     more = {"fleet_for": span, "fleet_reason": reason or base.who()}
     _play("maintenance", {"fleet_maintenance": order, **more}, **where)
 

@@ -12,6 +12,8 @@ from imgnode.release.versions import is_older
 _REFUSED = re.compile(r"^(?:<3>)?update: ([a-z-]+): ", re.MULTILINE)
 _FULL = ("space", "too-large")
 _LENGTH = 400
+# Who notices first that an asynchronous task has no end: Ansible, or its wrapper on the node.
+_NO_END = ("async task did not complete", "Timeout exceeded")
 
 
 def sick(status: Mapping[str, Any]) -> str:
@@ -46,15 +48,21 @@ def outcome(result: Mapping[str, Any], stage: str) -> str:
     refused = _REFUSED.search(said)
     if "No space left on device" in said or (refused and refused[1] in _FULL):
         return "full"
-    if "timedout" in result or "async task did not complete" in said:
+    if _hung(result):
         return "hung"
     if refused:
         return "refused"
     return {"before": "sick", "after": "bad"}.get(stage, "failed")
 
 
-def text(result: Mapping[str, Any]) -> str:
-    """Return in one line what a failed task said."""
+def _hung(result: Mapping[str, Any]) -> bool:
+    return "timedout" in result or any(one in str(result.get("msg")) for one in _NO_END)
+
+
+def text(result: Mapping[str, Any], task: str = "") -> str:
+    """Return in one line what a failed task said; of one without an end, which one it was."""
+    if _hung(result):
+        return f"no end in time: {task}"
     said = str(result.get("stderr") or "").strip() or str(result.get("msg") or "")
     return " ".join(said.removeprefix("<3>").split())[:_LENGTH] or "no reason was given"
 

@@ -1,0 +1,1 @@
+"""Measures what many nodes cost the machine that controls them."""
