@@ -100,6 +100,14 @@ bench-provision: setup  ## measure what the provisioning server hands out, again
 bench-flash: setup  ## measure flashing onto a loop device, against bmaptool and dd (root)
 	$(PYTHON) -m bench.flash
 
+.PHONY: bench-plots
+bench-plots: setup  ## the measured tables as pictures, in docs/plots/
+	.venv/bin/pip install --quiet --disable-pip-version-check --editable '.[plots]'
+	$(PYTHON) -m bench.plots
+
+.PHONY: bench-all
+bench-all: bench bench-container bench-update bench-fleet bench-provision bench-flash bench-plots  ## everything that is measured, one after the other (root, hours)
+
 .PHONY: clean
 clean:  ## remove images and the cache
 	rm -rf out .cache

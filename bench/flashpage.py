@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +15,11 @@ _HEAD = """\
 # Flashing, beside bmaptool and dd
 
 Measured in one run of `make bench-flash` on {day}: all ways by turns, medians of {rounds}
-rounds, ranges in brackets. Times come from one machine: read them as proportions.
+rounds, ranges in brackets. Times come from one machine: read them as proportions. When this
+began, {load:.0f} other programs wanted its {cpus} processors{busy}.
 """
+_BUSY = """: what needs a processor (reading an image, comparing, unpacking) waited for
+one, which writes alone hardly need; on an idle machine the ways are closer together"""
 _TABLE = """
 ## {title}
 
@@ -28,7 +32,7 @@ _METHOD = """
 - **dd** writes the allocated bytes alone, which lie in one file without holes: `bs=4M oflag=direct
   conv=fsync`. It knows neither holes nor checksums. **dd, then cmp** reads them back, too.
 - **image** is `disk.raw` and its block map, **release** `disk.raw.zst`, which is unpacked on the
-  way. `zstd, dd` writes the holes, too.
+  way.
 - **imgbuild flash** clears what the map does not name, writes, and reads all back from the disk
   itself; `--no-verify` does not read back. Both compare what they read of the image with
   the map's SHA-256.
@@ -56,11 +60,16 @@ class Figure:
     cpu_seconds: float
 
 
-def page(found: Mapping[str, Sequence[Figure]], versions: Mapping[str, str]) -> str:
-    """Return the page in Markdown; `found` has the figures of each image by its title."""
+def page(found: Mapping[str, Sequence[Figure]], load: float, versions: Mapping[str, str]) -> str:
+    """Return the page in Markdown; `found` has the figures of each image by its title.
+
+    `load` is what ran on the machine before (getloadavg(3)).
+    """
     day = datetime.now(UTC).strftime("%Y-%m-%d")
     rounds = len(next(iter(found.values()))[0].seconds)
-    parts = [_HEAD.format(day=day, rounds=rounds)]
+    cpus = os.cpu_count() or 1
+    busy = _BUSY if load > 1 else ""
+    parts = [_HEAD.format(day=day, rounds=rounds, load=load, cpus=cpus, busy=busy)]
     for title, figures in found.items():
         parts += [_TABLE.format(title=title), *(_row(one) for one in figures)]
     return "".join([*parts, _METHOD, machine(versions)])

@@ -21,6 +21,25 @@ machine: read them as proportions.
 | figure | imgbuild | mkosi | ratio | goal | met |
 | --- | --- | --- | --- | --- | --- |
 """
+_ALL = """
+![build and boot](plots/build.svg)
+
+## All that is measured
+
+`make bench-all` measures everything, one after the other; each page says on what machine and with which
+versions.
+
+| what | beside | where | picture |
+| --- | --- | --- | --- |
+| build, memory, boot | mkosi | this page | [build](plots/build.svg) |
+| what an update moves | a full download, casync | [benchmarks-update.md](benchmarks-update.md) | [update](plots/update.svg) |
+| a container image on a node | `docker load` | [benchmarks-container.md](benchmarks-container.md) | [container](plots/container.svg) |
+| an image onto a stick or disk | bmaptool, `dd` | [benchmarks-flash.md](benchmarks-flash.md) | [flash](plots/flash.svg) |
+| handing out releases to many machines | nginx alone, uvicorn | [provisioning.md](provisioning.md#what-it-was-tried-with) | [provision](plots/provision.svg) |
+| installing, from switching on to done | nothing like it at hand | [install.md](install.md#how-it-goes) | |
+| each fault, until it is told and mended | nothing like it at hand | [recovery.md](recovery.md#what-is-tried) | |
+| plans and questions of many nodes | nothing like it at hand | [fleet.md](fleet.md) | |
+"""  # noqa: E501 - a table
 _METHOD = """
 ## What is compared
 
@@ -53,6 +72,7 @@ def page(place: Place, figures: Sequence[Figure], runs: int) -> str:
         [
             head,
             *(_row(figure) for figure in figures),
+            _ALL,
             _METHOD.format(profile=PROFILE, count=len(place.spec.packages)),
             machine(versions),
             _where(figures),

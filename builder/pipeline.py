@@ -193,7 +193,7 @@ def build_installer(context: Context, spec: Spec, lock: Lock, order: str | None)
     """
     if not spec.site.release_keys:
         fact = f"site {spec.site_name}: has no release_keys, so an installer could believe nobody"
-        raise UserError(fact, hint="imgbuild keys new makes one; see docs/releases.md")
+        raise UserError(fact, hint="imgbuild keys new makes one; see docs/guide.md")
     check_release_keys(context, spec.site)
     signing = boot_signing(context.project.sites, spec.site)
     check_boot_signing(context, spec, signing)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from builder.flash.target import PIECE
 
-_BUFFERS = 4
+BUFFERS = 4  # they go round in one order
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def ahead(produce: Produce) -> Iterator[Chunk]:
     for the next one. What it raises is raised here, after what it had yielded.
     """
     lane = _Lane()
-    for _ in range(_BUFFERS):
+    for _ in range(BUFFERS):
         lane.free.put(mmap.mmap(-1, PIECE))
     with ThreadPoolExecutor(1) as pool:
         reader = pool.submit(_read, lane, produce)

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import mmap
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
 from builder.core.blockmap import BlockMap
 from builder.core.errors import UserError
-from builder.flash.ahead import Chunk, Take, ahead
+from builder.flash.ahead import BUFFERS, Chunk, Take, ahead
 from builder.flash.target import PIECE, Target
 
 Tell = Callable[[int], None]  # so many bytes more
@@ -104,17 +106,26 @@ class _OnDisk:
 
 
 def _hashed(reader: Reader, found: BlockMap, take: Take) -> Iterator[Chunk]:
-    """Yield the mapped bytes; each range is judged when its last chunk has been yielded."""
-    for extent in found.mapped():
-        digest, offset, end = hashlib.sha256(), extent.offset, extent.offset + extent.bytes
-        while offset < end:
-            view = take()[: min(PIECE, end - offset)]
-            reader.read(offset, view)
-            digest.update(view)
-            yield Chunk(offset, view)
-            offset += len(view)
-        if digest.hexdigest() != extent.sha256:
-            raise _Differs(f"between {extent.offset >> 10} and {end >> 10} KiB")
+    """Yield the mapped bytes; each range is judged when its last chunk has been yielded.
+
+    They are hashed in a thread of its own while the next ones are read.
+    """
+    hashing: deque[Future[None]] = deque()
+    with ThreadPoolExecutor(1) as pool:
+        for extent in found.mapped():
+            digest, offset, end = hashlib.sha256(), extent.offset, extent.offset + extent.bytes
+            while offset < end:
+                view = take()[: min(PIECE, end - offset)]
+                while len(hashing) >= BUFFERS:  # this buffer's former bytes are hashed
+                    hashing.popleft().result()
+                reader.read(offset, view)
+                hashing.append(pool.submit(digest.update, view))
+                yield Chunk(offset, view)
+                offset += len(view)
+            while hashing:
+                hashing.popleft().result()
+            if digest.hexdigest() != extent.sha256:
+                raise _Differs(f"between {extent.offset >> 10} and {end >> 10} KiB")
 
 
 def _tail(target: Target, found: BlockMap) -> int:

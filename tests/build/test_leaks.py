@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import socket
 import subprocess
 from pathlib import Path
 
+import pytest
+
+from tests.build.command import Place
 from tests.build.conftest import CHECKOUT, Warm
 from tests.build.leaks import leaks
+from tests.build.test_release_image import SITE
 
 _SHORT = 6  # characters: shorter words stand anywhere
 # What everybody has who has the package: keys of a self-test, examples, a token for a test hub.
@@ -38,32 +43,33 @@ def test_no_credentials_and_nothing_of_the_build_host(warm: Warm, tmp_path: Path
     assert [line for line in found if not PUBLISHED.search(line)] == []
 
 
-def test_nor_in_anything_else_that_is_handed_on(warm: Warm, tmp_path: Path) -> None:
-    """Bills of materials, report, release, channel, installer; and what diff and verify print."""
-    image, point, keys = tmp_path / "image", tmp_path / "point", tmp_path / "keys"
+@pytest.mark.long
+def test_nor_in_anything_else_that_is_handed_on(built: Place, warm: Warm, tmp_path: Path) -> None:
+    """Bills of materials, report, comparison, release, channel, installer."""
+    image, handed, keys = tmp_path / "image", tmp_path / "handed", tmp_path / "keys"
     subprocess.run(["cp", "--archive", "--link", warm.place.out, image], check=True)
-    point.mkdir()
     env = {"IMGBUILD_CACHE": str(warm.cache)}
-    handed = tmp_path / "handed"
-    repository, key = handed / "repo", str(keys / "release.secret.asc")
-    to = ("--to", str(repository), "--key", key)
-    installer = str(handed / "installer.efi")
-    html = str(handed / "diff.html")
-    said = ""
-    for words in (
-        ("keys", "new", "--to", str(keys)),
-        ("sbom", str(image)),
-        ("report", str(image), "--to", str(handed / "report.html")),
-        ("diff", str(image), str(image), "--html", html, "--json"),
-        ("release", str(image), *to, "--channel", "stable", "--with-disk"),
-        ("installer", "--profile", "bare", "--out", installer),
-        ("verify", str(repository), "--keyring", str(keys / "release.gpg")),
-    ):
-        ended = warm.place.run(*words, env=env)
+
+    def imgbuild(*words: str | Path) -> str:
+        ended = built.run(*map(str, words), env=env)
         ended.done()
-        said += ended.out if words[0] == "diff" else ""
-    (handed / "diff.json").write_text(said)
-    found = leaks(handed, words_of_the_host(warm), point)
+        return ended.out
+
+    fingerprint = imgbuild("keys", "new", "--to", keys).split()[-1]
+    imgbuild("sbom", image)
+    imgbuild("report", image, "--to", handed / "report.html")
+    told = imgbuild("diff", image, image, "--html", handed / "diff.html", "--json")
+    (handed / "diff.json").write_text(told)
+    to = ("--to", handed / "repo", "--key", keys / "release.secret.asc")
+    imgbuild("release", image, *to, "--channel", "stable", "--with-disk")
+    assert "BAD" not in imgbuild("verify", handed / "repo", "--keyring", keys / "release.gpg")
+    shutil.copy(keys / "release.gpg", built.project / "config/sites")
+    site = built.project / "config/sites/debian.yaml"
+    site.write_text(site.read_text() + SITE.format(fingerprint=fingerprint))
+    imgbuild("installer", "--profile", "bare", "--out", handed / "installer.efi")
+    point = tmp_path / "point"
+    point.mkdir()
+    found = leaks(handed, [*words_of_the_host(warm), str(tmp_path)], point)
     assert [line for line in found if not PUBLISHED.search(line)] == []
     names = {path.name for path in handed.rglob("*")}
     assert names >= {"sbom.cdx.json", "sbom.spdx.json", "provenance.json", "SHA256SUMS.gpg"}

@@ -16,6 +16,8 @@ from imgnode.exporter import names
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "NEWS.md", *sorted((ROOT / "docs").rglob("*.md"))]
+ROOMS = ("builder", "imgnode", "image", "config", "overlays", "units", "fleet", "monitoring")
+OTHERS = {"docs/web-configuration.md"}  # of Prometheus' exporter-toolkit
 CODE = re.compile(r"`([^`\n]+(?:\n[^`\n]+)?)`|^ {4,}(.+)$", re.MULTILINE)
 CALL = re.compile(r"(?<![\w./-])(imgbuild|imgnode) (?=[a-z-])([^|;#(`]*)")
 GLOBAL = {"--help", "--version"}
@@ -105,3 +107,15 @@ def test_every_metric_is_told() -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
         assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_pages_that_messages_and_files_name_are_there(room: str) -> None:
+    """Hints of errors and comments of units send people to pages."""
+    for path in (ROOT / room).rglob("*"):
+        if path.is_file() and path.suffix not in {".pyc", ".png", ".gpg"}:
+            text = path.read_text(errors="replace")
+            for name in re.findall(r"(?<![\w/])docs/[a-z/-]+\.md", text):
+                assert name in OTHERS or (ROOT / name).is_file(), (
+                    f"{path.relative_to(ROOT)}: {name}"
+                )
