@@ -18,7 +18,7 @@ import pytest
 
 from builder.core.files import remove_tree
 from builder.core.process import Runner
-from builder.vm.keep import keep_evidence
+from builder.vm.keep import keep_evidence, keeping
 from builder.vm.qemu import Accel, HostService
 from builder.vm.session import VmNode, VmSize, start_node
 from builder.vm.ssh import make_key
@@ -48,6 +48,7 @@ pathlib.Path(sys.argv[1], "server.py").write_text({STAND_IN!r})
 """
 SIZE = VmSize(cpus=1, memory_mib=1536)  # three of them share two processors
 SLOW_S = 1800.0
+LOGS = ROOT / "out/failed-tests/tests.vm.test_fleet"
 
 
 @pytest.fixture(scope="module")
@@ -96,14 +97,15 @@ def site(
                     accel=accel, size=SIZE, services=services, extra=card(number),
                 )
             )  # fmt: skip
+            node = made.nodes[name]
+            stack.enter_context(keeping(node.machine, node.ssh, LOGS / name))
         lines = [f"{address(n)} {host_key(made.nodes[name])}" for n, name in enumerate(NAMES)]
         (made.top / "known_hosts").write_text("\n".join(lines) + "\n")
         wait_serving(made)
         yield made
         if request.session.testsfailed:
             for name, node in made.nodes.items():
-                logs = ROOT / "out" / "failed-tests" / request.module.__name__ / name
-                print(keep_evidence(node.machine, node.ssh, logs))
+                print(keep_evidence(node.machine, node.ssh, LOGS / name))
 
 
 def write_site(runner: Runner, top: Path) -> Site:
