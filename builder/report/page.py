@@ -53,4 +53,8 @@ def share(part: float, whole: float) -> str:
     if not whole:
         return _UNKNOWN
     percent = 100 * part / whole
+    if part in (0, whole):
+        return f"{percent:.0f} %"
+    if percent > 99:  # noqa: PLR2004 - nearly all is not all
+        return "> 99 %"
     return f"{percent:.0f} %" if percent >= 10 else f"{percent:.1f} %"  # noqa: PLR2004

@@ -142,6 +142,7 @@ CACHE = CHECKOUT / ".cache" / "imgbuild"  # its downloads are shared, its stages
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)
 def test_the_same_bytes_elsewhere(released: Place, elsewhere: Place, tmp_path: Path) -> None:
     """Another umask, language and time zone, and no private key."""
     again = tmp_path / "again"
@@ -156,6 +157,7 @@ def test_the_same_bytes_elsewhere(released: Place, elsewhere: Place, tmp_path: P
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)
 def test_one_bit_is_found(released: Place, elsewhere: Place, tmp_path: Path) -> None:
     first = tmp_path / "first"
     shutil.copytree(released.out, first)

@@ -22,7 +22,7 @@ from tests.build.command import Place, copy_project
 from tests.build.conftest import CHECKOUT
 from tests.provision.chromium import Here, browsing
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
 
 OLDER = {
     "packages": "src:linux src:linux-signed-amd64 src:openssl",

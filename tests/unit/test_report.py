@@ -19,6 +19,7 @@ from builder.model.timeline import Span, Timeline
 from builder.report.bill import read_summary
 from builder.report.boot import read_boot
 from builder.report.junit import Room, read_tests
+from builder.report.page import share
 from builder.report.report import Known, blocks, report_page
 from builder.report.treemap import Block, Tile, treemap
 from tests.unit.fakes import Events
@@ -79,6 +80,12 @@ def test_tiles_fill_the_picture_in_proportion() -> None:
     for tile in tiles:
         assert tile.left + tile.width <= 100.01
         assert tile.top + tile.height <= 100.01
+
+
+def test_nearly_all_is_not_all() -> None:
+    told = [share(part, 1000) for part in (0, 5, 120, 994, 999, 1000)]
+    assert told == ["0 %", "0.5 %", "12 %", "> 99 %", "> 99 %", "100 %"]
+    assert share(1, 0) == "–"  # noqa: RUF001 - a dash
 
 
 @pytest.mark.parametrize(
@@ -173,7 +180,7 @@ def test_the_results_of_tests(tmp_path: Path) -> None:
     assert found.rooms == (Room("unit", 1, 1, 1, 1.75), Room("vm", 0, 1, 0, 9))
     assert found.failed == ("tests.unit.test_a::test_<two>", "tests.vm.test_b::test_four")
     text = report_page(Known(manifest(), parts(manifest()), tests=found))
-    for part in ("<h2>Tests", "test_&lt;two&gt;", "tests.vm.test_b", "1.8 s"):
+    for part in ("<h2>Tests", "test_&lt;two&gt;", "tests.vm.test_b", "2 s"):
         assert part in text
     for bad in ("{}", "<testsuites/>", '<!DOCTYPE x [<!ENTITY e "e">]><testsuites/>'):
         path.write_text(bad)
