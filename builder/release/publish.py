@@ -17,7 +17,7 @@ from builder.core.errors import UserError
 from builder.core.events import Note
 from builder.core.files import copy_sparse, link_or_copy, remove_tree
 from builder.core.hashing import sha256_file
-from builder.model.artifacts import DOCUMENTS, Manifest
+from builder.model.artifacts import CYCLONEDX, DOCUMENTS, SPDX, Manifest
 from builder.model.release import (
     FlashImage,
     FullFile,
@@ -118,10 +118,10 @@ def check_image(image: Image) -> None:
         path = image.folder / name
         wrong = fault(path, image.manifest) if path.is_file() else None
         if wrong:
-            raise UserError(f"{path}: {wrong}", hint=_TELL_ANEW)
+            hint = "imgbuild sbom makes it anew" if name in (CYCLONEDX, SPDX) else _REBUILD
+            raise UserError(f"{path}: {wrong}", hint=hint)
 
 
-_TELL_ANEW = "imgbuild build writes lock.json and provenance.json, imgbuild sbom the bills: again"
 _REBUILD = "the image is damaged: build it again"
 
 

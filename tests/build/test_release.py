@@ -112,6 +112,16 @@ def test_an_unknown_key_and_two_keys(press: Press) -> None:
     press.place.run("verify", str(press.repository), "--keyring", str(keyring)).done()
 
 
+def test_a_bill_of_another_image_is_refused(press: Press) -> None:
+    """Such as one that was made before the image was built anew."""
+    image = {"name": "imgbuild-tiny", "version": "1.1"}
+    said = {"metadata": {"component": image}, "components": []}
+    (press.image("1.2") / "sbom.cdx.json").write_text(json.dumps(said))
+    words = press.words("1.2")
+    press.place.run(*words).refused("sbom.cdx.json: tells of another image", "imgbuild sbom")
+    assert not press.folder("1.2").exists()
+
+
 def test_rotation_from_one_key_to_the_next(press: Press) -> None:
     """Nodes that trust both take releases of either; a promotion needs to know the old one."""
     press.image("1.2")
