@@ -144,7 +144,7 @@ def _write_definitions(
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)  # noqa: S701
     values = {
         "esp": esp,
-        "disk": {key: int(value) for key, value in spec.profile.disk.model_dump().items()},
+        "disk": spec.profile.disk,
         "stem": identity.stem,
         "root": root,
         "root_uuid": str(uuid.UUID(root.root_hash[:32])),
