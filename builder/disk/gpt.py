@@ -72,7 +72,11 @@ def build_disk(
             },
         ).stdout
         disk = _described(json.loads(table), identity, root, var, target)
-        return disk.model_copy(update={"least_bytes": least_bytes(spec, disk)})
+        more = {
+            "least_bytes": least_bytes(spec, disk),
+            "encrypt_var": spec.profile.disk.encrypt_var,
+        }
+        return disk.model_copy(update=more)
 
 
 def least_bytes(spec: Spec, disk: DiskImage) -> int:

@@ -65,6 +65,14 @@ def with_disk(texts: Texts) -> None:
     texts["manifest.json"]["disk"] = {"partitions": rows}
 
 
+def with_encryption(texts: Texts) -> None:
+    """Let the manifest say that nodes encrypt `var` themselves."""
+    with_disk(texts)
+    disk = texts["manifest.json"]["disk"]
+    disk["partitions"] = [one for one in disk["partitions"] if one["type"] != "var"]
+    disk["encrypt_var"] = "tpm"
+
+
 @dataclass
 class Machine:
     """`disk` is its disk, `root` the installer's root; `posts` is what the server was told."""
@@ -114,6 +122,19 @@ class Machine:
             stream.seek(offset)
             return stream.read(size)
 
+    def head(self) -> bytes:
+        """Return the beginning of `var`."""
+        assert self.layout.var
+        return self.read(self.layout.var.offset, 4096)
+
+    def encrypt(self) -> bytes:
+        """Let `var` look encrypted; return its beginning."""
+        assert self.layout.var
+        with self.disk.open("r+b") as stream:
+            stream.seek(self.layout.var.offset)
+            stream.write(b"LUKS\xba\xbe".ljust(4096, b"x"))
+        return self.head()
+
     def fat(self, offset: int, name: str) -> str:
         """Return a file of a FAT partition."""
         return _genuine(["mtype", "-i", f"{self.disk}@@{offset}", name], timeout_s=60).stdout
@@ -142,9 +163,10 @@ class Machine:
         esp, var = self.layout.esp, self.layout.var
         place = f"--offset={esp.offset // 512}"
         fat = ["mkfs.vfat", place, str(self.disk), str(esp.bytes // 1024)]
-        ext = ["mkfs.ext4", "-q", "-F", "-E", f"offset={var.offset}", str(self.disk)]
-        for argv in (fat, [*ext, f"{var.bytes // 1024}k"]):
-            subprocess.run(argv, check=True, capture_output=True)
+        subprocess.run(fat, check=True, capture_output=True)
+        if var:
+            ext = ["mkfs.ext4", "-q", "-F", "-E", f"offset={var.offset}", str(self.disk)]
+            subprocess.run([*ext, f"{var.bytes // 1024}k"], check=True, capture_output=True)
 
 
 def _values(path: Path) -> dict[str, str]:

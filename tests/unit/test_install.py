@@ -21,7 +21,15 @@ from imgnode.release.signature import KEYRING
 from imgnode.update.refused import Refused
 from tests.unit import hostile
 from tests.unit.hostile import Key, Site
-from tests.unit.install_room import PROGRAMS, SEED, SIZE, Machine, listening, with_disk
+from tests.unit.install_room import (
+    PROGRAMS,
+    SEED,
+    SIZE,
+    Machine,
+    listening,
+    with_disk,
+    with_encryption,
+)
 from tests.unit.update_node import IMAGE, NEW, NEW_ROOT, NEW_UKI, Server, blocks
 
 pytestmark = pytest.mark.allow_commands(*PROGRAMS)
@@ -140,6 +148,34 @@ def test_a_table_without_a_var_is_made_anew(machine: Machine, site: Site) -> Non
     install(machine.order(site.address), machine.reporter(), machine.root)
     assert installed(machine)
     assert "systemd-repart" in {argv[0] for argv in machine.ran}
+
+
+def test_a_node_that_encrypts_var_makes_it_itself(machine: Machine, site: Site) -> None:
+    machine.server.put(NEW, with_encryption)
+    site.files.update(machine.server.files)
+    for _ in range(2):  # what has no var yet may be installed again
+        install(machine.order(site.address), machine.reporter(), machine.root)
+        assert machine.layout.var is None
+        assert machine.entries() == [ENTRY]
+    assert machine.mounts == 0
+
+
+def test_an_encrypted_var_is_kept_where_it_is_wanted(machine: Machine, site: Site) -> None:
+    order = machine.order(site.address)
+    install(order, machine.reporter(), machine.root)
+    machine.server.put(NEW, with_encryption)
+    site.files.update(machine.server.files)
+    with pytest.raises(Refused, match="var is not encrypted, and this version wants it to be"):
+        install(order, machine.reporter(), machine.root)
+    before, mounts = machine.encrypt(), machine.mounts
+    machine.ran.clear()
+    install(order, machine.reporter(), machine.root)
+    assert "systemd-repart" not in {argv[0] for argv in machine.ran}
+    assert (machine.head(), machine.mounts, machine.entries()) == (before, mounts, [ENTRY])
+    machine.server.put(NEW, with_disk)
+    site.files.update(machine.server.files)
+    with pytest.raises(Refused, match="var is encrypted, and this version wants it not to be"):
+        install(order, machine.reporter(), machine.root)
 
 
 def test_a_table_that_was_never_finished_is_made_anew(machine: Machine, site: Site) -> None:
