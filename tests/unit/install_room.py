@@ -19,7 +19,7 @@ from imgnode import process
 from imgnode.install.disks import Disk
 from imgnode.install.order import Order
 from imgnode.install.report import Identity, Reporter
-from imgnode.install.table import Layout, read_layout
+from imgnode.install.table import Layout, Partition, read_layout
 from tests.unit.update_node import IMAGE, Server, Texts
 
 MIB = 1 << 20
@@ -122,16 +122,20 @@ class Machine:
             stream.seek(offset)
             return stream.read(size)
 
+    @property
+    def var(self) -> Partition:
+        found = self.layout.var
+        assert found
+        return found
+
     def head(self) -> bytes:
         """Return the beginning of `var`."""
-        assert self.layout.var
-        return self.read(self.layout.var.offset, 4096)
+        return self.read(self.var.offset, 4096)
 
     def encrypt(self) -> bytes:
         """Let `var` look encrypted; return its beginning."""
-        assert self.layout.var
         with self.disk.open("r+b") as stream:
-            stream.seek(self.layout.var.offset)
+            stream.seek(self.var.offset)
             stream.write(b"LUKS\xba\xbe".ljust(4096, b"x"))
         return self.head()
 

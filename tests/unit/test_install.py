@@ -142,7 +142,7 @@ def test_a_table_without_a_var_is_made_anew(machine: Machine, site: Site) -> Non
     """A power cut while the table was made."""
     install(machine.order(site.address), machine.reporter(), machine.root)
     with machine.disk.open("r+b") as stream:
-        stream.seek(machine.layout.var.offset)
+        stream.seek(machine.var.offset)
         stream.write(bytes(4096))
     machine.ran.clear()
     install(machine.order(site.address), machine.reporter(), machine.root)
@@ -181,12 +181,12 @@ def test_an_encrypted_var_is_kept_where_it_is_wanted(machine: Machine, site: Sit
 def test_a_table_that_was_never_finished_is_made_anew(machine: Machine, site: Site) -> None:
     """Its `var` may look whole, and not be: a drive's cache keeps what it likes."""
     install(machine.order(site.address), machine.reporter(), machine.root)
-    var = str(machine.layout.var.number)
+    var = str(machine.var.number)
     process.run(["sfdisk", "--part-label", str(machine.disk), var, "_var"], timeout_s=60)
     machine.ran.clear()
     install(machine.order(site.address), machine.reporter(), machine.root)
     assert installed(machine)
-    assert machine.layout.var.label == "var"
+    assert machine.var.label == "var"
     assert "systemd-repart" in {argv[0] for argv in machine.ran}
 
 
