@@ -8,7 +8,7 @@ from builder.core.paths import Project
 from builder.model.spec import Spec
 from builder.resolve import list_profiles
 from builder.resolve.layers import Layers
-from tests.unit.resolve_project import Files, files
+from tests.unit.resolve_project import FILES, Files, files
 
 __all__ = ["files"]
 

@@ -23,7 +23,7 @@ from builder.vm.machine import Machine
 from builder.vm.qemu import SSH_PORT, Accel, HostService
 from builder.vm.session import VmNode, VmSize, start_node
 from builder.vm.ssh import Ssh, make_key
-from tests.build.encryption import PROFILE, add_encryption, sign_with
+from tests.build.encryption import PROFILE, add_pcr_key, add_profile, sign_with
 from tests.vm.conftest import BOOT_S, FOLDER, ROOT, SEED, wait_settled
 from tests.vm.releases import Releases
 from tests.vm.tpm import Tpm
@@ -50,10 +50,11 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Versions]:
     top = tmp_path_factory.mktemp("versions")
     made = make_versions(ROOT, top, FOLDER.parent, PROFILE)
     try:
-        add_encryption(made.place)
-        made.place.run("keys", "pcr", "--to", str(top / OTHER)).done()
+        add_profile(made.place)
+        for key in (OTHER, OWN):
+            add_pcr_key(made.place, "debian", key)
         for version, key in ((FIRST, OWN), (SECOND, OWN), (STRANGE, OTHER)):
-            sign_with(made.place, key)
+            sign_with(made.place, "debian", key)
             made.build(version)
         made.release(FIRST)
         yield made
