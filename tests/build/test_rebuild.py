@@ -1,4 +1,4 @@
-"""A release that Secure Boot takes and TPMs know, built again from its own lock without private keys."""
+"""A release for Secure Boot and TPMs, built again from its own lock without private keys."""
 
 from __future__ import annotations
 
