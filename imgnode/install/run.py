@@ -136,10 +136,10 @@ def _slot(offer: Offer, origin: Origin, layout: Layout, disk: Path, reporter: Re
 def _layers(
     order: Order, offer: Offer, layout: Layout, disk: Path, work: Path, reporter: Reporter
 ) -> None:
-    if layout.var is None or table.is_encrypted(disk, layout):
-        return  # the node fetches them itself: only it has what opens var
+    if (var := table.plain_var(disk, layout)) is None:
+        return  # the node fetches them itself
     tell = reporter.begin("layers", sum(one.bytes for one in offer.layers))
-    with var_.mounted(disk, layout.var, work / "target/var"):
+    with var_.mounted(disk, var, work / "target/var"):
         var_.bring_layers(offer, work / "target", order.releases, order.peers, tell)
 
 

@@ -167,6 +167,11 @@ def is_encrypted(disk: Path, layout: Layout) -> bool:
     return layout.var is not None and _holds(disk, layout.var, _LUKS)
 
 
+def plain_var(disk: Path, layout: Layout) -> Partition | None:
+    """Return `var` where the installer can open it; None: it is the node's own matter."""
+    return None if is_encrypted(disk, layout) else layout.var
+
+
 def wants_encryption(manifest: dict[str, Any]) -> bool:
     """Tell whether nodes of a version encrypt `var`, which they do on their first boot."""
     return manifest["disk"].get("encrypt_var") is not None
