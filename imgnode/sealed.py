@@ -70,6 +70,8 @@ def keep(root: Path = Path("/")) -> bool:
     sealed, folder = _open(root), root / _FOLDER
     if (folder / _KEY).exists():
         return False
+    folder.mkdir(exist_ok=True)
+    folder.chmod(0o755)  # everybody may see whether somebody has the key
     following = folder / _NEXT
     if not (following.exists() and _opens(sealed.device, following.read_text())):
         write_atomic(following, new_key(), 0o600)

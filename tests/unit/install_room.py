@@ -20,7 +20,8 @@ from imgnode.install.disks import Disk
 from imgnode.install.order import Order
 from imgnode.install.report import Identity, Reporter
 from imgnode.install.table import Layout, Partition, read_layout
-from tests.unit.update_node import IMAGE, Server, Texts
+from tests.unit.hostile import Site
+from tests.unit.update_node import IMAGE, NEW, Server, Texts
 
 MIB = 1 << 20
 SIZE = 64 * MIB
@@ -171,6 +172,13 @@ class Machine:
         if var:
             ext = ["mkfs.ext4", "-q", "-F", "-E", f"offset={var.offset}", str(self.disk)]
             subprocess.run([*ext, f"{var.bytes // 1024}k"], check=True, capture_output=True)
+
+
+def encrypting(machine: Machine, site: Site) -> Order:
+    """Let the release be one whose nodes encrypt `var`; return an order for it."""
+    machine.server.put(NEW, with_encryption)
+    site.files.update(machine.server.files)
+    return machine.order(site.address)
 
 
 def _values(path: Path) -> dict[str, str]:

@@ -26,9 +26,9 @@ from tests.unit.install_room import (
     SEED,
     SIZE,
     Machine,
+    encrypting,
     listening,
     with_disk,
-    with_encryption,
 )
 from tests.unit.update_node import IMAGE, NEW, NEW_ROOT, NEW_UKI, Server, blocks
 
@@ -151,20 +151,17 @@ def test_a_table_without_a_var_is_made_anew(machine: Machine, site: Site) -> Non
 
 
 def test_a_node_that_encrypts_var_makes_it_itself(machine: Machine, site: Site) -> None:
-    machine.server.put(NEW, with_encryption)
-    site.files.update(machine.server.files)
+    order = encrypting(machine, site)
     for _ in range(2):  # what has no var yet may be installed again
-        install(machine.order(site.address), machine.reporter(), machine.root)
+        install(order, machine.reporter(), machine.root)
         assert machine.layout.var is None
         assert machine.entries() == [ENTRY]
     assert machine.mounts == 0
 
 
 def test_an_encrypted_var_is_kept_where_it_is_wanted(machine: Machine, site: Site) -> None:
-    order = machine.order(site.address)
-    install(order, machine.reporter(), machine.root)
-    machine.server.put(NEW, with_encryption)
-    site.files.update(machine.server.files)
+    install(machine.order(site.address), machine.reporter(), machine.root)
+    order = encrypting(machine, site)
     with pytest.raises(Refused, match="var is not encrypted, and this version wants it to be"):
         install(order, machine.reporter(), machine.root)
     before, mounts = machine.encrypt(), machine.mounts

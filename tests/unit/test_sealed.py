@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -99,10 +100,13 @@ def test_a_key_is_long_and_easy_to_type() -> None:
 
 
 def test_var_gets_one_recovery_key(root: Path, luks: Luks) -> None:
+    before = os.umask(0o077)  # of the unit
     assert sealed.keep(root)
+    os.umask(before)
     key = sealed.recovery_key(root)
     assert luks.keys == [key]
     assert (root / FOLDER / "recovery-key").stat().st_mode & 0o777 == 0o600
+    assert (root / FOLDER).stat().st_mode & 0o777 == 0o755
     assert not sealed.keep(root)
     assert luks.keys == [key]
 
