@@ -26,6 +26,7 @@ from builder.core.offline import leave_network
 from builder.core.sandbox import Sandbox
 from builder.disk.gpt import lay_boot_loader
 from builder.disk.image import MANIFEST, build_files
+from builder.disk.measure import SECTION, PcrSigning, check_pcr_signing, pcr_signing
 from builder.disk.secureboot import BootSigning, boot_signing, check_boot_signing
 from builder.disk.uki import Kernel, build_installer_uki
 from builder.driver.build import build_driver, check_container, check_lock, warn_lacking
@@ -99,13 +100,13 @@ def build_image(
 ) -> Built:
     """Build the image and put its files into `out`, which appears complete or not at all.
 
-    Without `carry_layers` the disk image names its layers but does not bring them along. With
-    `signatures` it is built again: no network but for what the lock names, and what Secure Boot
-    asks for is attached, not signed.
+    Without `carry_layers`, and where nodes encrypt `var`, the disk image names its layers but does
+    not bring them along. With `signatures` it is built again: no network but for what the lock
+    names, and what Secure Boot or a TPM asks for is attached, not signed.
     Raises UserError for everything the user or the build host can mend.
     """
     _check_out(out)
-    signing = _prepare(context, spec, lock, signatures)
+    signing, pcr = _prepare(context, spec, lock, signatures)
     tools = build_tools(context, lock)
     driver = build_driver(context, tools, spec, lock)
     base, base_key = build_base(context, tools, lock)
@@ -129,9 +130,10 @@ def build_image(
         initrd,
         made.payload,
         driver,
-        layers if carry_layers else (),
+        layers if carry_layers and not spec.profile.disk.encrypt_var else (),
         keys,
         signing,
+        pcr,
     )
     manifest = Manifest.model_validate_json((folder / MANIFEST).read_text())
     archives, inputs = debian_archives(spec, lock), sources(context, spec)
@@ -142,13 +144,17 @@ def build_image(
 
 def _prepare(
     context: Context, spec: Spec, lock: Lock, signatures: Mapping[str, Path] | None
-) -> BootSigning | None:
+) -> tuple[BootSigning | None, PcrSigning | None]:
     """Check what the site names and fetch what the lock names; return how the image is signed."""
     check_release_keys(context, spec.site)
     signing = boot_signing(context.project.sites, spec.site)
     if signing:
         signing = replace(signing, signatures=signatures)
     check_boot_signing(context, spec, signing)
+    pcr = pcr_signing(context.project.sites, spec.site)
+    if pcr and signatures is not None:
+        pcr = replace(pcr, made=signatures.get(SECTION))
+    check_pcr_signing(context, spec, pcr)
     enter_private_mounts(context.runner)
     context.cache.sweep()
     check_lock(context, spec, lock)
@@ -158,7 +164,7 @@ def _prepare(
     if signatures is not None:
         fetch_image(context, spec, lock)
         leave_network()
-    return signing
+    return signing, pcr
 
 
 def _root_and_initrd(
@@ -241,8 +247,9 @@ def sources(context: Context, spec: Spec) -> dict[str, str]:
     project = context.project
     rooms = (project.image, project.overlays, project.units, project.imgnode)
     keys = release_key_files(project.sites, spec.site)
-    signing = boot_signing(project.sites, spec.site)
+    signing, pcr = boot_signing(project.sites, spec.site), pcr_signing(project.sites, spec.site)
     return {
+        **({"pcr key": sha256_value(pcr.digests())} if pcr else {}),
         **({"secure boot": sha256_value(signing.digests())} if signing else {}),
         "builder": sha256_tree(Path(__file__).parent),
         "specification": sha256_value(spec.model_dump(mode="json", exclude={"origins"})),
@@ -258,6 +265,8 @@ def _shape(context: Context, spec: Spec, lock: Lock) -> str:
     keys = [sha256_file(path) for path in release_key_files(context.project.sites, spec.site)]
     signing = boot_signing(context.project.sites, spec.site)
     keys += signing.digests() if signing else []
+    pcr = pcr_signing(context.project.sites, spec.site)
+    keys += pcr.digests() if pcr else []
     trees = [sha256_tree(room) for room in rooms]
     return sha256_value([resolved, lock.model_dump(), trees, keys])
 

@@ -21,6 +21,7 @@ from imgnode.commands import (
     status,
     support,
     update,
+    var,
 )
 
 
@@ -42,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
         update,
         backup,
         maintenance,
+        var,
         support,
         exporter,
         etc,

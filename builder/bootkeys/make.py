@@ -1,4 +1,4 @@
-"""Makes the keys of Secure Boot: PK, KEK and db, with the files that enrol them.
+"""Makes the keys of Secure Boot: PK, KEK and db, with the files that enrol them; and that of TPMs.
 
 Firmware believes db for what it starts, KEK for changes to db, PK for changes to KEK. A build
 needs db alone.
@@ -21,6 +21,7 @@ from builder.core.process import CommandError, Runner
 
 PROGRAMS = ("openssl", "cert-to-efi-sig-list", "sign-efi-sig-list")
 ROLES = {"PK": "PK", "KEK": "PK", "db": "KEK"}  # variable → whose key vouches for it
+PCR_KEY, PCR_PUBLIC = "pcr.key", "pcr.pub"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,31}")
 _DAYS = 7300  # firmware looks at no date; openssl wants one
 _BITS = 2048  # what every firmware knows
@@ -52,6 +53,32 @@ def new_boot_keys(context: Context, folder: Path, name: str, trusted: Sequence[P
         _make(context.runner, work, name, trusted)
         for file in files:
             (work / file).chmod(0o600 if file.endswith(".key") else 0o644)
+            (work / file).rename(folder / file)
+    finally:
+        remove_tree(work)
+    return BootKeys(folder, files)
+
+
+def new_pcr_key(context: Context, folder: Path) -> BootKeys:
+    """Make the key by whose signatures TPMs know kernel images: pcr.key and pcr.pub in `folder`.
+
+    Raises UserError when there are such files, or the folder lies in the project.
+    """
+    need_programs("openssl")
+    files = (PCR_KEY, PCR_PUBLIC)
+    _check_place(context, folder, [folder / file for file in files])
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    work = folder / ".pcr-key.part"
+    remove_tree(work)  # of a run that was killed
+    work.mkdir(mode=0o700)
+    key, public = work / PCR_KEY, work / PCR_PUBLIC
+    try:
+        told = ["-algorithm", "RSA", "-pkeyopt", f"rsa_keygen_bits:{_BITS}"]
+        context.runner.run(["openssl", "genpkey", *told, "-out", key])
+        context.runner.run(["openssl", "pkey", "-in", key, "-pubout", "-out", public])
+        key.chmod(0o600)
+        public.chmod(0o644)
+        for file in files:
             (work / file).rename(folder / file)
     finally:
         remove_tree(work)
@@ -100,6 +127,10 @@ def _check(context: Context, folder: Path, name: str, files: Sequence[Path]) -> 
             f"{name!r} is no name for keys",
             hint="use letters, digits, spaces, dots and hyphens, at most 32",
         )
+    _check_place(context, folder, files)
+
+
+def _check_place(context: Context, folder: Path, files: Sequence[Path]) -> None:
     if folder.resolve().is_relative_to(context.project.root.resolve()):
         raise UserError(
             f"{folder}: lies in the project, where a private key must never be",

@@ -1,4 +1,4 @@
-"""`imgbuild keys`: makes and shows the keys that sign releases, makes those of Secure Boot."""
+"""`imgbuild keys`: makes and shows the keys of releases, makes those of Secure Boot and TPMs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from builder.bootkeys.make import new_boot_keys
+from builder.bootkeys.make import new_boot_keys, new_pcr_key
 from builder.cli import options
 from builder.cli.session import session
 from builder.cli.tables import show, table
@@ -17,7 +17,7 @@ from builder.release.keys import new_key
 
 @click.group("keys")
 def command() -> None:
-    """Make a release key or those of Secure Boot, or show what a key file holds."""
+    """Make a release key, those of Secure Boot or of TPMs, or show what a key file holds."""
 
 
 @command.command("new")
@@ -56,6 +56,20 @@ def secure_boot(to: Path, name: str, trusted: tuple[Path, ...], debug: bool) -> 
     """
     with session(debug=debug) as context:
         made = new_boot_keys(context, to, name, trusted)
+    for file in made.files:
+        print(made.folder / file)
+
+
+@command.command("pcr")
+@click.option("--to", required=True, type=click.Path(path_type=Path), help="folder for both halves")
+@options.debug
+def pcr(to: Path, debug: bool) -> None:
+    """Make pcr.key and pcr.pub, by which TPMs know the site's images (pcr_key of a site).
+
+    What a node has sealed to its TPM opens for every image that pcr.key signed: keep it close.
+    """
+    with session(debug=debug) as context:
+        made = new_pcr_key(context, to)
     for file in made.files:
         print(made.folder / file)
 

@@ -14,7 +14,8 @@ from builder.core.context import Context
 from builder.core.errors import UserError
 from builder.core.events import Note
 from builder.core.gpg import need_programs, public_keyring
-from builder.disk.secureboot import signatures_of
+from builder.disk.measure import pcr_signature_of
+from builder.disk.secureboot import UKI, signatures_of
 from builder.lock.store import read_lock
 from builder.model.artifacts import LOCK, Manifest
 from builder.pipeline import Built, build_image, identify, sources
@@ -52,8 +53,8 @@ def command(
 
     IMAGE is the folder of a version in a release repository, or one that imgbuild build made.
     Every stage is made anew; what the lock names is fetched, and then the network is left. The
-    project must be as it was: the image's provenance says so. Signatures of Secure Boot are
-    taken from the image; they fit only the same bytes.
+    project must be as it was: the image's provenance says so. Signatures of Secure Boot and
+    for TPMs are taken from the image; they fit only the same bytes.
     """
     with session(debug=debug) as context, context.cache.workspace("rebuild") as work:
         first = _first(context, image.absolute(), keyrings, work)
@@ -108,10 +109,13 @@ def _again(
         raise UserError(f"{path}: there is no such lock", hint="name one with --lock")
     lock = read_lock(path, spec)
     check_inputs(first, lock, sources(context, spec))
-    signatures = {}
+    signatures: dict[str, Path] = {}
     if spec.site.secure_boot:
         need_programs("sbattach")
         signatures = signatures_of(context.runner, first, before, work / "signatures")
+    if spec.site.pcr_key:
+        need_programs("objcopy")
+        signatures |= pcr_signature_of(context.runner, first / UKI, work / "pcr-signature")
     alone = _own_cache(context, work / "cache")
     return build_image(
         alone,

@@ -72,7 +72,11 @@ def build_disk(
             },
         ).stdout
         disk = _described(json.loads(table), identity, root, var, target)
-        return disk.model_copy(update={"least_bytes": least_bytes(spec, disk)})
+        more = {
+            "least_bytes": least_bytes(spec, disk),
+            "encrypt_var": spec.profile.disk.encrypt_var,
+        }
+        return disk.model_copy(update=more)
 
 
 def least_bytes(spec: Spec, disk: DiskImage) -> int:
@@ -144,7 +148,7 @@ def _write_definitions(
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)  # noqa: S701
     values = {
         "esp": esp,
-        "disk": {key: int(value) for key, value in spec.profile.disk.model_dump().items()},
+        "disk": spec.profile.disk,
         "stem": identity.stem,
         "root": root,
         "root_uuid": str(uuid.UUID(root.root_hash[:32])),

@@ -14,6 +14,7 @@ from builder.core.files import copy_sparse, write_atomic
 from builder.core.hashing import sha256_file, sha256_tree
 from builder.core.sandbox import Sandbox
 from builder.disk.gpt import build_disk
+from builder.disk.measure import PcrSigning
 from builder.disk.secureboot import BootSigning, sign_program
 from builder.disk.uki import build_uki, kernel_command_line
 from builder.model.artifacts import (
@@ -45,11 +46,12 @@ def build_files(
     layers: Sequence[Path],
     keys: dict[str, str],
     signing: BootSigning | None,
+    pcr: PcrSigning | None,
 ) -> Path:
     """Return the folder that holds every file of the image; `keys` are the parts' stage keys.
 
     `layers` are the files of the layer store that the disk image brings along. With `signing`,
-    firmware with Secure Boot starts it.
+    firmware with Secure Boot starts it; with `pcr`, TPMs know it.
     """
     inputs = {
         "parts": keys,
@@ -60,6 +62,7 @@ def build_files(
         "layers": sorted(path.name for path in layers),
         "repart": sha256_tree(context.project.image / "repart.d"),
         **({"secure_boot": signing.digests()} if signing else {}),
+        **({"pcr_key": pcr.digests()} if pcr else {}),
     }
     stage = Stage("image", inputs, Path(__file__).parent)
 
@@ -68,7 +71,7 @@ def build_files(
         copy_sparse(context.runner, root.verity, folder / "root.verity")
         copy_sparse(context.runner, initrd, folder / "initrd.cpio")
         uki, target = folder / "uki.efi", folder / "disk.raw"
-        build_uki(context, tools, spec, identity, root, initrd, uki)
+        build_uki(context, tools, spec, identity, root, initrd, uki, pcr)
         if signing:
             sign_program(context.runner, signing, uki, identity.epoch)
         artifacts = _artifacts(folder)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from builder.core.cache import Stage
 from builder.core.context import Context
 from builder.core.sandbox import Sandbox
+from builder.disk.measure import SECTION, PcrSigning, read_measured, sign_measured
 from builder.disk.secureboot import BootSigning, sign_program
 from builder.model.artifacts import Identity, RootImage
 from builder.model.spec import Spec
@@ -42,10 +44,26 @@ def build_uki(
     root: RootImage,
     initrd: Path,
     target: Path,
+    pcr: PcrSigning | None = None,
 ) -> None:
-    """Write the UKI to `target` with ukify(1)."""
-    kernel = Kernel(root.kernel, root.kernel_release)
-    _ukify(context, tools, identity, kernel, initrd, kernel_command_line(spec, root), target)
+    """Write the UKI to `target` with ukify(1).
+
+    With `pcr` it says what a TPM will have measured of it, signed: a first one is built to know
+    that, for the signature itself is not measured. Raises UserError when it cannot be signed.
+    """
+    kernel, cmdline = Kernel(root.kernel, root.kernel_release), kernel_command_line(spec, root)
+    if pcr is None:
+        _ukify(context, tools, identity, kernel, initrd, cmdline, target)
+        return
+    with context.cache.workspace("measured") as work:
+        public, signature = work / "public.pem", work / "signature.json"
+        public.write_bytes(pcr.public_key.read_bytes())
+        more = [f"--pcrpkey={public}"]
+        asking, first = [*more, "--measure", "--pcr-banks=sha256"], work / "uki.efi"
+        told = _ukify(context, tools, identity, kernel, initrd, cmdline, first, asking)
+        signature.write_text(sign_measured(context.runner, pcr, read_measured(told), work))
+        more.append(f"--section={SECTION}:@{signature}")
+        _ukify(context, tools, identity, kernel, initrd, cmdline, target, more, read=[work])
 
 
 def build_installer_uki(
@@ -91,7 +109,10 @@ def _ukify(
     initrd: Path,
     cmdline: str,
     target: Path,
-) -> None:
+    more: Sequence[str] = (),
+    read: Sequence[Path] = (),
+) -> str:
+    """Write a UKI; `more` are further words, with files below `read`. Return what was told."""
     with context.cache.workspace("uki") as work:
         release = work / "os-release"
         release.write_text(
@@ -99,7 +120,7 @@ def _ukify(
             f'PRETTY_NAME="{identity.image_id} {identity.version}"\n'
             f"IMAGE_ID={identity.image_id}\nIMAGE_VERSION={identity.version}\n"
         )
-        tools.run(
+        return tools.run(
             [
                 "/usr/lib/systemd/ukify",
                 "build",
@@ -108,9 +129,10 @@ def _ukify(
                 f"--cmdline={cmdline}",
                 f"--os-release=@{release}",
                 f"--uname={kernel.release}",
+                *more,
                 f"--output={target}",
             ],
             write=[target.parent, work],
-            read=[kernel.file.parent, initrd.parent],
+            read=[kernel.file.parent, initrd.parent, *read],
             env={"SOURCE_DATE_EPOCH": str(identity.epoch)},
-        )
+        ).stdout

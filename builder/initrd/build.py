@@ -21,6 +21,7 @@ from builder.model.spec import Spec
 
 _MERGED = ("bin", "sbin", "lib", "lib64")
 _USERS = ("passwd", "group")  # udev's rules name groups; each profile has its own
+_TPM = "initrd-tpm"
 _EMPTY = ("dev", "proc", "sys", "run", "tmp", "sysroot", "var", "root")
 # initrd-release(5) tells systemd that it runs in an initrd.
 _RELEASE = 'NAME="imgbuild initrd"\nID=imgbuild-initrd\nPRETTY_NAME="imgbuild initrd"\n'
@@ -50,6 +51,7 @@ def build_initrd(
         "own": sha256_tree(own),
         "users": [sha256_file(base / "etc" / name) for name in _USERS],
         "epoch": lock.epoch,
+        **({"tpm": sha256_tree(context.project.image / _TPM)} if spec.site.pcr_key else {}),
     }
     stage = Stage("initrd", inputs, Path(__file__).parent)
     result = context.cache.get(
@@ -66,6 +68,8 @@ def _make(
         unpack(context, tools, lock.tree("initrd"), spec.initrd.exclude, base, root)
         copy_modules(context, tools, spec.initrd, base, root)
         copy_own(context.project.image / "initrd", root)
+        if spec.site.pcr_key:
+            copy_own(context.project.image / _TPM, root)
         pack(tools, root, lock.epoch, folder / "initrd.cpio")
 
 

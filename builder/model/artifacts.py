@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from builder.model.base import Closed
 from builder.model.container import Payload
@@ -75,6 +76,17 @@ class DiskImage(Closed):
     bytes: int = Field(description="apparent size; a disk must have room for var besides")
     least_bytes: int | None = Field(None, description="least size of a disk: with the least var")
     partitions: tuple[Partition, ...]
+    encrypt_var: Literal["tpm"] | None = Field(
+        None, description="how a node encrypts var on its first boot; none: not at all"
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave `encrypt_var` out where it is not set: such manifests keep their bytes."""
+        values: dict[str, Any] = handler(self)
+        if values.get("encrypt_var", self) is None:
+            del values["encrypt_var"]
+        return values
 
 
 class Manifest(Closed):

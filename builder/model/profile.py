@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from pydantic import ByteSize, Field, field_validator
+from pydantic import (
+    ByteSize,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+)
 
 from builder.model.base import MIB, Closed, Line, Name, PackageName, Size, Word
 from builder.model.container import Source
@@ -36,6 +42,11 @@ class Disk(Closed):
     root: Size = Field(description="each of the two root slots; the root image must fit")
     cidata: Size = Field(description="cloud-init seed (vfat, label CIDATA)")
     var_min: Size = Field(description="least size of the writable partition")
+    encrypt_var: Literal["tpm"] | None = Field(
+        None,
+        description="tpm: a node encrypts `var` on first boot, and its TPM opens it for images "
+        "that the site's `pcr_key` signed; none: not encrypted",
+    )
 
     @field_validator("esp", "root", "cidata", "var_min")
     @classmethod
@@ -43,6 +54,14 @@ class Disk(Closed):
         if value <= 0 or value % MIB:
             raise ValueError("must be a positive whole number of MiB, such as 512MiB")
         return value
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave `encrypt_var` out where it is not set: such images keep their names and bytes."""
+        values: dict[str, Any] = handler(self)
+        if values.get("encrypt_var", self) is None:
+            del values["encrypt_var"]
+        return values
 
 
 class Node(Closed):

@@ -178,6 +178,16 @@ class SecureBoot(Closed):
     )
 
 
+class PcrKey(Closed):
+    """Signs what a TPM will have measured of the site's kernel images."""
+
+    key: FilePath = Field(
+        description="private key (RSA-2048): file (PEM), absolute or beside the site file; or a "
+        "pkcs11: address"
+    )
+    public_key: FilePath = Field(description="its public key (PEM); as above")
+
+
 class ReleaseKeys(Closed):
     """Public keys whose releases the site's nodes install."""
 
@@ -335,6 +345,11 @@ class Site(Closed):
     secure_boot: SecureBoot | None = Field(
         None, description="signs boot loader and kernel image; none: they are not signed"
     )
+    pcr_key: PcrKey | None = Field(
+        None,
+        description="signs measurements of the kernel image, by which a TPM opens what is sealed "
+        "to it; none: nothing is sealed by signatures",
+    )
     roles: dict[Name, Name] = Field(
         default_factory=dict,
         description="package lists that stand in for those that a profile names, such as "
@@ -347,8 +362,9 @@ class Site(Closed):
 
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave `secure_boot` out where it is not set: such images keep their names and bytes."""
+        """Leave these out where they are not set: such images keep their names and bytes."""
         values: dict[str, Any] = handler(self)
-        if values.get("secure_boot", self) is None:
-            del values["secure_boot"]
+        for name in ("secure_boot", "pcr_key"):
+            if values.get(name, self) is None:
+                del values[name]
         return values

@@ -58,9 +58,14 @@ class Spec(Closed):
 
     @property
     def overlays(self) -> tuple[str, ...]:
-        """The folders of overlays/: the profile's, then what the site's way to the GPUs needs."""
+        """The folders of overlays/: the profile's, then what the site's way to the GPUs needs.
+
+        Last comes what encrypts `var`.
+        """
         toolkit = self.profile.gpu is not None and self.site.gpu.runtime == "nvidia"
-        return (*self.profile.overlays, *(("gpu-nvidia",) if toolkit else ()))
+        more = ("gpu-nvidia",) if toolkit else ()
+        encrypted = ("encryption",) if self.profile.disk.encrypt_var else ()
+        return (*self.profile.overlays, *more, *encrypted)
 
     @property
     def image_id(self) -> str:

@@ -21,9 +21,17 @@ if TYPE_CHECKING:
     from builder.model.driver import DriverRecipe
     from builder.model.profile import Profile
     from builder.model.site import Site
+    from builder.model.spec import InitrdRecipe
 
 
 _NO_CONTAINER = {"container": None, "models": ()}
+
+
+class _Measured(NamedTuple):
+    """What a site with a `pcr_key` adds: packages of the image, and to the initrd."""
+
+    packages: frozenset[str] = frozenset()
+    initrd: InitrdRecipe | None = None
 
 
 class ProfileInfo(NamedTuple):
@@ -50,14 +58,16 @@ def resolve(project: Project, profile: str, site: str, *, container: bool = True
     tools, wrong_tools = package_list(project, project.image / "tools.yaml")
     initrd, wrong_initrd = initrd_recipe(project, "initrd")
     installer, wrong_installer = initrd_recipe(project, "installer")
+    measured, wrong_measured = _measured(project, place.value)
     recipes = Recipes()
     if container:
         recipes, wrong_recipes = load_recipes(project, node)
         problems += wrong_recipes
     problems += _abstract(project, node) + place.problems + wrong_tools + wrong_initrd
-    problems += wrong_driver + wrong_installer
+    problems += wrong_driver + wrong_installer + wrong_measured
     if problems or not (node.value and place.value and initrd and installer):
         raise ConfigError(unique(problems))
+    packages |= measured.packages
     packages |= {*node.value.packages.include, node.value.kernel.package}
     packages |= _driver_packages(node.value, driver)
     return Spec(
@@ -67,7 +77,7 @@ def resolve(project: Project, profile: str, site: str, *, container: bool = True
         site=place.value,
         packages=tuple(sorted(packages)),
         tools=tuple(sorted(set(tools))),
-        initrd=initrd,
+        initrd=initrd.with_more(measured.initrd) if measured.initrd else initrd,
         installer=installer,
         recipe=recipes.container,
         bundles=recipes.bundles,
@@ -105,6 +115,15 @@ def _checked(
     packages, wrong_roles = role_packages(project, loaded)
     problems = loaded.problems + wrong + wrong_roles + missing_overlays(project, loaded)
     return loaded, packages, problems
+
+
+def _measured(project: Project, site: Site | None) -> tuple[_Measured, list[str]]:
+    """Return what talks to a TPM, where the site's images do; and every problem with it."""
+    if site is None or site.pcr_key is None:
+        return _Measured(), []
+    packages, wrong = package_list(project, project.image / "packages/tpm.yaml")
+    initrd, wrong_initrd = initrd_recipe(project, "initrd-tpm")
+    return _Measured(frozenset(packages), initrd), wrong + wrong_initrd
 
 
 def _driver_packages(profile: Profile, driver: DriverRecipe | None) -> set[str]:

@@ -7,6 +7,7 @@ import json
 import time
 from dataclasses import asdict
 
+from imgnode import sealed
 from imgnode.alert.desk import status_lines as alert_lines
 from imgnode.backup import declared
 from imgnode.backup import report as backup
@@ -42,6 +43,7 @@ def _status(arguments: argparse.Namespace) -> None:
             **asdict(identity),
             "seed_errors": [asdict(error) for error in errors],
             "gate": read_gate(),
+            "var_sealed": (found := sealed.read()) and asdict(found),
             "schema": schema.read(),
             "serve": read_serving(),
             "gpu": gpu.read(),
@@ -59,6 +61,8 @@ def _status(arguments: argparse.Namespace) -> None:
         print(line)
     if identity.var_degraded:
         print(f"var      VOLATILE: {identity.var_degraded}")
+    for line in sealed.lines(sealed.read()):
+        print(line)
     for line in schema.lines(schema.read()):
         print(line)
     _print_seed(read_node(), errors)

@@ -93,6 +93,7 @@ def _layout(
     if found and table.has_var(disk, found):
         reporter.begin("keep")
         _check_room(offer, found, disk)
+        _check_kind(disk, found, encrypted=table.wants_encryption(manifest))
         table.settle(disk)
         vfat.forget_entries(disk, found.esp)
         return found
@@ -102,7 +103,7 @@ def _layout(
         raise Refused(FOREIGN, f"{disk}: holds data that is not an image's", hint)
     table.check_size(chosen, table.least_bytes(manifest, wanted, offer.layers))
     reporter.begin("table")
-    return table.create(disk, wanted, work)
+    return table.create(disk, wanted, work, var=not table.wants_encryption(manifest))
 
 
 def _check_room(offer: Offer, layout: Layout, disk: Path) -> None:
@@ -111,6 +112,14 @@ def _check_room(offer: Offer, layout: Layout, disk: Path) -> None:
         if part.bytes > place.bytes:
             fact = f"{disk}: {part.name} has {part.bytes} bytes, its slot {place.bytes}"
             raise Refused(TOO_LARGE, fact, "order it with wipe, which gives up what var holds")
+
+
+def _check_kind(disk: Path, layout: Layout, *, encrypted: bool) -> None:
+    """Keep a `var` only where the version would take it."""
+    if table.is_encrypted(disk, layout) is not encrypted:
+        there, wants = ("is not", "to be") if encrypted else ("is", "not to be")
+        fact = f"{disk}: var {there} encrypted, and this version wants it {wants}"
+        raise Refused(FOREIGN, fact, "order it with wipe, which gives up what var holds")
 
 
 def _slot(offer: Offer, origin: Origin, layout: Layout, disk: Path, reporter: Reporter) -> None:
@@ -127,8 +136,10 @@ def _slot(offer: Offer, origin: Origin, layout: Layout, disk: Path, reporter: Re
 def _layers(
     order: Order, offer: Offer, layout: Layout, disk: Path, work: Path, reporter: Reporter
 ) -> None:
+    if (var := table.plain_var(disk, layout)) is None:
+        return  # the node fetches them itself
     tell = reporter.begin("layers", sum(one.bytes for one in offer.layers))
-    with var_.mounted(disk, layout.var, work / "target/var"):
+    with var_.mounted(disk, var, work / "target/var"):
         var_.bring_layers(offer, work / "target", order.releases, order.peers, tell)
 
 

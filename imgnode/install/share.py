@@ -11,7 +11,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,6 +20,7 @@ from typing import BinaryIO
 
 from imgnode.install import var as var_
 from imgnode.install.run import Installed
+from imgnode.install.table import plain_var
 from imgnode.layers.store import Store
 
 EVERY_S = 5.0
@@ -51,8 +52,9 @@ def share(
     Raises OSError where the port cannot be had, Refused where `var` cannot be mounted.
     """
     target = root / "run/imgnode/install/target"
-    var = var_.mounted(done.disk, done.layout.var, target / "var")
-    with var, serving(_catalog(done, Store(target)), port):
+    plain = plain_var(done.disk, done.layout)
+    var = var_.mounted(done.disk, plain, target / "var") if plain else nullcontext()
+    with var, serving(_catalog(done, Store(target) if plain else None), port):
         until, missed = time.monotonic() + MOST_S, 0
         while missed < _MISSES and time.monotonic() < until:
             said = stays()
@@ -62,15 +64,16 @@ def share(
             time.sleep(pause_s)
 
 
-def _catalog(done: Installed, store: Store) -> dict[str, Extent]:
+def _catalog(done: Installed, store: Store | None) -> dict[str, Extent]:
     recipe, layout = done.offer.recipe, done.layout
     found = {
         f"/parts/{part.sha256}": Extent(done.disk, place.offset, part.bytes)
         for part, place in ((recipe.root, layout.roots[0]), (recipe.verity, layout.trees[0]))
     }
     found[f"/parts/{recipe.uki.sha256}"] = Extent(done.uki, 0, recipe.uki.bytes)
-    for file in done.offer.layers:
-        found[f"/layers/{file.name}"] = Extent(store.path(file), 0, file.bytes)
+    if store:
+        for file in done.offer.layers:
+            found[f"/layers/{file.name}"] = Extent(store.path(file), 0, file.bytes)
     return found
 
 

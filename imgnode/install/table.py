@@ -41,7 +41,9 @@ _TYPES = {
     "var": "4d21b016-b534-45c2-a9fb-5c16e091fd2d",
 }
 _LABEL = re.compile(r"[A-Za-z0-9._-]{1,36}")
-_EXT4 = (1024 + 56, b"\x53\xef")  # the magic number of ext4, and where it stands
+# Magic numbers of what `var` may hold, and where they stand.
+_EXT4 = (1024 + 56, b"\x53\xef")
+_LUKS = (0, b"LUKS\xba\xbe")
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Layout:
     roots: tuple[Partition, ...]
     trees: tuple[Partition, ...]
     cidata: Partition
-    var: Partition
+    var: Partition | None  # none: a node makes it, encrypted, on its first boot
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ def read_layout(disk: Path) -> Layout | None:
     found = _by_kind(table.get("partitions", ()), table.get("sectorsize", _SECTOR))
     counts = {kind: len(rows) for kind, rows in found.items()}
     slots = (counts["root-x86-64"], counts["root-x86-64-verity"])
-    if slots != (2, 2) or counts["esp"] != 1 or counts["var"] != 1 or counts["linux-generic"] != 1:
+    if slots != (2, 2) or counts["esp"] != 1 or counts["var"] > 1 or counts["linux-generic"] != 1:
         return None
     if found["linux-generic"][0].label != CIDATA:
         return None
@@ -127,7 +129,7 @@ def read_layout(disk: Path) -> Layout | None:
         roots=tuple(found["root-x86-64"]),
         trees=tuple(found["root-x86-64-verity"]),
         cidata=found["linux-generic"][0],
-        var=found["var"][0],
+        var=next(iter(found["var"]), None),
     )
 
 
@@ -151,17 +153,32 @@ def settle(disk: Path) -> None:
 
 
 def has_var(disk: Path, layout: Layout) -> bool:
-    """Tell whether `var` has a file system, whole: a run may have been cut off before."""
-    if layout.var.label == _NEW_VAR:
+    """Tell whether `var` has a file system, whole: a run may have been cut off before.
+
+    It may be encrypted: nobody but the node then knows what is in it.
+    """
+    if layout.var is None or layout.var.label == _NEW_VAR:
         return False
-    place, magic = _EXT4
-    with disk.open("rb") as stream:
-        stream.seek(layout.var.offset + place)
-        return stream.read(len(magic)) == magic
+    return _holds(disk, layout.var, _EXT4) or is_encrypted(disk, layout)
 
 
-def create(disk: Path, wanted: Sequence[Wanted], work: Path) -> Layout:
-    """Write a new table, with a fresh ESP and `var`; slots are empty. Raises Refused.
+def is_encrypted(disk: Path, layout: Layout) -> bool:
+    """Tell whether `var` is encrypted."""
+    return layout.var is not None and _holds(disk, layout.var, _LUKS)
+
+
+def plain_var(disk: Path, layout: Layout) -> Partition | None:
+    """Return `var` where the installer can open it; None: it is the node's own matter."""
+    return None if is_encrypted(disk, layout) else layout.var
+
+
+def wants_encryption(manifest: dict[str, Any]) -> bool:
+    """Tell whether nodes of a version encrypt `var`, which they do on their first boot."""
+    return manifest["disk"].get("encrypt_var") is not None
+
+
+def create(disk: Path, wanted: Sequence[Wanted], work: Path, *, var: bool = True) -> Layout:
+    """Write a new table, with a fresh ESP and, if wanted, `var`; slots are empty. Raises Refused.
 
     Everything that was on the disk is given up.
     """
@@ -171,17 +188,18 @@ def create(disk: Path, wanted: Sequence[Wanted], work: Path) -> Layout:
     for number, one in enumerate(wanted):
         (folder / f"{10 + number}.conf").write_text(_definition(one))
     text = f"[Partition]\nType={VAR}\nLabel={_NEW_VAR}\nFormat=ext4\n"
-    (folder / "90-var.conf").write_text(text)
+    if var:
+        (folder / "90-var.conf").write_text(text)
     _must(["wipefs", "--all", "--force", str(disk)], disk)
     process.run(["blkdiscard", "--force", str(disk)], timeout_s=_COMMAND_S)  # not all disks can
     _write(disk, _MARK_AT, _MARK)
     words = ["--empty=force", "--dry-run=no", "--discard=no", "--seed=random"]
     _must(["systemd-repart", *words, f"--definitions={folder}", str(disk)], disk)
     layout = read_layout(disk)
-    if layout:
+    if layout and layout.var:
         _label(disk, layout.var, VAR)  # last: from here on it is kept
         layout = read_layout(disk)
-    if layout is None or not has_var(disk, layout):
+    if layout is None or has_var(disk, layout) is not var:
         # It only warns where a file system cannot be made, and ends well.
         raise Refused(TABLE, f"{disk}: systemd-repart did not make what it should", "dmesg")
     settle(disk)
@@ -203,6 +221,13 @@ def _write(disk: Path, offset: int, data: bytes) -> None:
         stream.seek(offset)
         stream.write(data)
         os.fsync(stream.fileno())
+
+
+def _holds(disk: Path, part: Partition, magic: tuple[int, bytes]) -> bool:
+    place, wanted = magic
+    with disk.open("rb") as stream:
+        stream.seek(part.offset + place)
+        return stream.read(len(wanted)) == wanted
 
 
 def _label(disk: Path, part: Partition, label: str) -> None:

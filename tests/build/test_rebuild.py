@@ -1,4 +1,4 @@
-"""A release that Secure Boot takes, built again from its own lock without the private key."""
+"""A release for Secure Boot and TPMs, built again from its own lock without private keys."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 
 from tests.build.command import IMGBUILD, ROOMS, Place, copy_project
 from tests.build.conftest import CHECKOUT
+from tests.build.encryption import add_pcr_key
 from tests.build.secureboot import SITE, add_secure_site
 
 OFFLINE = """
@@ -39,6 +40,7 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     place = Place(tmp_path_factory.mktemp("released"))
     copy_project(CHECKOUT, place.project, link=False)
     add_secure_site(place)
+    add_pcr_key(place, SITE)
     cache = {"IMGBUILD_CACHE": str(CHECKOUT / ".cache" / "imgbuild")}
     words = ("--site", SITE, "--version", "1.0")
     place.build("bare", *words, env=cache).done()
@@ -126,16 +128,18 @@ def test_there_is_no_network_but_for_the_lock(tmp_path: Path) -> None:
 
 @pytest.fixture
 def elsewhere(released: Place, tmp_path: Path) -> Iterator[Place]:
-    """Give another checkout, with other modes, and take the private key away."""
+    """Give another checkout, with other modes, and take the private keys away."""
     other = Place(tmp_path / "a somewhat longer path")
     copy_project(released.project, other.project, link=False)
     for room in ROOMS:
         for path in (other.project / room).rglob("*"):
             if not path.is_symlink():
                 path.chmod(path.stat().st_mode & 0o700)
-    hidden = (released.top / "keys/db.key").rename(tmp_path / "db.key")
+    keys = [released.top / "keys/db.key", released.top / "pcr/pcr.key"]
+    hidden = [key.rename(tmp_path / key.name) for key in keys]
     yield other
-    hidden.rename(released.top / "keys/db.key")
+    for away, key in zip(hidden, keys, strict=True):
+        away.rename(key)
 
 
 CACHE = CHECKOUT / ".cache" / "imgbuild"  # its downloads are shared, its stages are not
@@ -144,7 +148,7 @@ CACHE = CHECKOUT / ".cache" / "imgbuild"  # its downloads are shared, its stages
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_the_same_bytes_elsewhere(released: Place, elsewhere: Place, tmp_path: Path) -> None:
-    """Another umask, language and time zone, and no private key."""
+    """Another umask, language and time zone, and no private keys."""
     again = tmp_path / "again"
     words = ("--keyring", str(released.top / "keys/release.gpg"), "--keep", str(again))
     done = rebuild(elsewhere, version(released), *words, cache=CACHE, **ODD)

@@ -1,4 +1,4 @@
-"""The key of db in a token: SoftHSM by PKCS#11, openssl's engine, sbsign."""
+"""The keys of db and of TPMs in a token: SoftHSM by PKCS#11, openssl's engine, sbsign."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from builder.bootkeys.make import new_boot_keys
+from builder.bootkeys.make import new_boot_keys, new_pcr_key
 from builder.core import process
 from builder.core.errors import UserError
 from builder.core.process import Runner
+from builder.disk.measure import PcrSigning, check_pcr_signing, sign_measured
 from builder.disk.secureboot import BootSigning, check_boot_signing, sign_program
 from tests.unit.fakes import EPOCH, context, spec
 
@@ -21,7 +22,7 @@ ADDRESS = "pkcs11:token=boot;object=db;type=private;pin-source=file:{}"
 
 @pytest.fixture
 def keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give keys of which that of db is in a token, too; `pin` is the token's."""
+    """Give keys that are in a token, too, as db and pcr; `pin` is the token's."""
     folder = new_boot_keys(context(tmp_path / "x", Runner()), tmp_path / "keys", "x", []).folder
     conf = tmp_path / "softhsm.conf"
     (tmp_path / "tokens").mkdir()
@@ -32,6 +33,9 @@ def keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     _softhsm(conf, "--init-token", "--free", *token)
     own = ["--token", "boot", "--pin", PIN, "--label", "db", "--id", "01"]
     _softhsm(conf, "--import", str(folder / "db.key"), *own)
+    new_pcr_key(context(tmp_path / "x", Runner()), folder)
+    own = ["--token", "boot", "--pin", PIN, "--label", "pcr", "--id", "02"]
+    _softhsm(conf, "--import", str(folder / "pcr.key"), *own)
     (folder / "pin").write_text(PIN)
     return folder
 
@@ -52,6 +56,15 @@ def signed(keys: Path, key: str, target: Path) -> bytes:
 def test_a_token_signs_the_same_bytes_as_a_file(keys: Path, tmp_path: Path) -> None:
     by_token = signed(keys, ADDRESS.format(keys / "pin"), tmp_path / "one.efi")
     assert by_token == signed(keys, str(keys / "db.key"), tmp_path / "two.efi")
+
+
+def test_a_token_signs_measurements_as_a_file_does(keys: Path, tmp_path: Path) -> None:
+    told = []
+    for key in (ADDRESS.replace("=db;", "=pcr;").format(keys / "pin"), str(keys / "pcr.key")):
+        signing = PcrSigning(key, keys / "pcr.pub")
+        check_pcr_signing(context(keys, Runner()), spec(), signing)
+        told.append(sign_measured(Runner(), signing, ["ab" * 32], tmp_path))
+    assert told[0] == told[1]
 
 
 def test_a_wrong_pin_and_a_key_that_is_not_there(keys: Path, tmp_path: Path) -> None:

@@ -19,8 +19,9 @@ from imgnode import process
 from imgnode.install.disks import Disk
 from imgnode.install.order import Order
 from imgnode.install.report import Identity, Reporter
-from imgnode.install.table import Layout, read_layout
-from tests.unit.update_node import IMAGE, Server, Texts
+from imgnode.install.table import Layout, Partition, read_layout
+from tests.unit.hostile import Site
+from tests.unit.update_node import IMAGE, NEW, Server, Texts
 
 MIB = 1 << 20
 SIZE = 64 * MIB
@@ -63,6 +64,14 @@ def with_disk(texts: Texts) -> None:
     """Let the manifest name the partitions of its disk image."""
     rows = [{"type": kind, "label": label, "bytes": size} for kind, label, size in ROWS]
     texts["manifest.json"]["disk"] = {"partitions": rows}
+
+
+def with_encryption(texts: Texts) -> None:
+    """Let the manifest say that nodes encrypt `var` themselves."""
+    with_disk(texts)
+    disk = texts["manifest.json"]["disk"]
+    disk["partitions"] = [one for one in disk["partitions"] if one["type"] != "var"]
+    disk["encrypt_var"] = "tpm"
 
 
 @dataclass
@@ -114,6 +123,23 @@ class Machine:
             stream.seek(offset)
             return stream.read(size)
 
+    @property
+    def var(self) -> Partition:
+        found = self.layout.var
+        assert found
+        return found
+
+    def head(self) -> bytes:
+        """Return the beginning of `var`."""
+        return self.read(self.var.offset, 4096)
+
+    def encrypt(self) -> bytes:
+        """Let `var` look encrypted; return its beginning."""
+        with self.disk.open("r+b") as stream:
+            stream.seek(self.var.offset)
+            stream.write(b"LUKS\xba\xbe".ljust(4096, b"x"))
+        return self.head()
+
     def fat(self, offset: int, name: str) -> str:
         """Return a file of a FAT partition."""
         return _genuine(["mtype", "-i", f"{self.disk}@@{offset}", name], timeout_s=60).stdout
@@ -142,9 +168,17 @@ class Machine:
         esp, var = self.layout.esp, self.layout.var
         place = f"--offset={esp.offset // 512}"
         fat = ["mkfs.vfat", place, str(self.disk), str(esp.bytes // 1024)]
-        ext = ["mkfs.ext4", "-q", "-F", "-E", f"offset={var.offset}", str(self.disk)]
-        for argv in (fat, [*ext, f"{var.bytes // 1024}k"]):
-            subprocess.run(argv, check=True, capture_output=True)
+        subprocess.run(fat, check=True, capture_output=True)
+        if var:
+            ext = ["mkfs.ext4", "-q", "-F", "-E", f"offset={var.offset}", str(self.disk)]
+            subprocess.run([*ext, f"{var.bytes // 1024}k"], check=True, capture_output=True)
+
+
+def encrypting(machine: Machine, site: Site) -> Order:
+    """Let the release be one whose nodes encrypt `var`; return an order for it."""
+    machine.server.put(NEW, with_encryption)
+    site.files.update(machine.server.files)
+    return machine.order(site.address)
 
 
 def _values(path: Path) -> dict[str, str]:

@@ -57,6 +57,17 @@ def test_a_volatile_var_is_the_machines(root: Path) -> None:
     assert found.findings[0].fact == "/var is VOLATILE: /dev/vda7 cannot be mounted"
 
 
+def test_a_var_that_the_tpm_does_not_open_is_the_versions(root: Path) -> None:
+    """Another version may open it: one that is on trial goes back. No TPM: the machine's."""
+    serve_node.put(root / "run/imgnode/var-degraded", "/dev/vda6 is encrypted\n")
+    serve_node.put(root / "run/imgnode/var-locked", "sudo imgnode var seal\n")
+    assert whose(DiskCheck(root).look()) == [HARDWARE]
+    serve_node.put(root / "dev/tpmrm0", "")
+    found = DiskCheck(root).look()
+    assert whose(found) == [IMAGE]
+    assert found.findings[0].hint == "sudo imgnode var seal"
+
+
 @pytest.mark.parametrize(
     ("number", "told"),
     [(errno.EROFS, HARDWARE), (errno.EIO, HARDWARE), (errno.ENOSPC, EXTERNAL)],

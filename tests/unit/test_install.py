@@ -21,7 +21,15 @@ from imgnode.release.signature import KEYRING
 from imgnode.update.refused import Refused
 from tests.unit import hostile
 from tests.unit.hostile import Key, Site
-from tests.unit.install_room import PROGRAMS, SEED, SIZE, Machine, listening, with_disk
+from tests.unit.install_room import (
+    PROGRAMS,
+    SEED,
+    SIZE,
+    Machine,
+    encrypting,
+    listening,
+    with_disk,
+)
 from tests.unit.update_node import IMAGE, NEW, NEW_ROOT, NEW_UKI, Server, blocks
 
 pytestmark = pytest.mark.allow_commands(*PROGRAMS)
@@ -134,7 +142,7 @@ def test_a_table_without_a_var_is_made_anew(machine: Machine, site: Site) -> Non
     """A power cut while the table was made."""
     install(machine.order(site.address), machine.reporter(), machine.root)
     with machine.disk.open("r+b") as stream:
-        stream.seek(machine.layout.var.offset)
+        stream.seek(machine.var.offset)
         stream.write(bytes(4096))
     machine.ran.clear()
     install(machine.order(site.address), machine.reporter(), machine.root)
@@ -142,15 +150,40 @@ def test_a_table_without_a_var_is_made_anew(machine: Machine, site: Site) -> Non
     assert "systemd-repart" in {argv[0] for argv in machine.ran}
 
 
+def test_a_node_that_encrypts_var_makes_it_itself(machine: Machine, site: Site) -> None:
+    order = encrypting(machine, site)
+    for _ in range(2):  # what has no var yet may be installed again
+        install(order, machine.reporter(), machine.root)
+        assert machine.layout.var is None
+        assert machine.entries() == [ENTRY]
+    assert machine.mounts == 0
+
+
+def test_an_encrypted_var_is_kept_where_it_is_wanted(machine: Machine, site: Site) -> None:
+    install(machine.order(site.address), machine.reporter(), machine.root)
+    order = encrypting(machine, site)
+    with pytest.raises(Refused, match="var is not encrypted, and this version wants it to be"):
+        install(order, machine.reporter(), machine.root)
+    before, mounts = machine.encrypt(), machine.mounts
+    machine.ran.clear()
+    install(order, machine.reporter(), machine.root)
+    assert "systemd-repart" not in {argv[0] for argv in machine.ran}
+    assert (machine.head(), machine.mounts, machine.entries()) == (before, mounts, [ENTRY])
+    machine.server.put(NEW, with_disk)
+    site.files.update(machine.server.files)
+    with pytest.raises(Refused, match="var is encrypted, and this version wants it not to be"):
+        install(order, machine.reporter(), machine.root)
+
+
 def test_a_table_that_was_never_finished_is_made_anew(machine: Machine, site: Site) -> None:
     """Its `var` may look whole, and not be: a drive's cache keeps what it likes."""
     install(machine.order(site.address), machine.reporter(), machine.root)
-    var = str(machine.layout.var.number)
+    var = str(machine.var.number)
     process.run(["sfdisk", "--part-label", str(machine.disk), var, "_var"], timeout_s=60)
     machine.ran.clear()
     install(machine.order(site.address), machine.reporter(), machine.root)
     assert installed(machine)
-    assert machine.layout.var.label == "var"
+    assert machine.var.label == "var"
     assert "systemd-repart" in {argv[0] for argv in machine.ran}
 
 

@@ -15,7 +15,7 @@ def test_unknown_key_names_the_nearest(files: Files) -> None:
     files.profile("extends: base\ndisk: {rooot: 1GiB}\n")
     assert files.problems() == [
         f"{CPU}: disk.rooot: unknown key "
-        "(hint: did you mean 'root'? known keys: esp, root, cidata, var_min)"
+        "(hint: did you mean 'root'? known keys: esp, root, cidata, var_min, encrypt_var)"
     ]
 
 

@@ -8,7 +8,7 @@ from builder.core.paths import Project
 from builder.model.spec import Spec
 from builder.resolve import list_profiles
 from builder.resolve.layers import Layers
-from tests.unit.resolve_project import Files, files
+from tests.unit.resolve_project import FILES, Files, files
 
 __all__ = ["files"]
 
@@ -47,7 +47,7 @@ def test_every_leaf_has_an_origin_and_maps_have_none(files: Files) -> None:
     origins = files.resolve().origins
     assert "profile.kernel" not in origins
     assert origins["profile.kernel.package"] == BASE
-    assert len([key for key in origins if key.startswith("profile.disk.")]) == 4
+    assert len([key for key in origins if key.startswith("profile.disk.")]) == 5
 
 
 def test_packages_are_roles_include_and_kernel_once_and_sorted(files: Files) -> None:
@@ -56,6 +56,20 @@ def test_packages_are_roles_include_and_kernel_once_and_sorted(files: Files) -> 
     assert spec.packages == ("bash", "linux-image-amd64", "openssh-server", "udev", "vim")
     assert spec.tools == ("apt", "mmdebstrap")
     assert spec.initrd.modules == ("erofs",)
+
+
+def test_a_site_whose_images_tpms_know_adds_what_talks_to_one(files: Files) -> None:
+    plain = files.resolve()
+    more = "pcr_key: {key: pcr.key, public_key: pcr.pub}\n"
+    files.write(SITE, FILES[SITE] + more)
+    assert any("image/initrd-tpm.yaml" in one for one in files.problems())
+    files.write("image/packages/tpm.yaml", "- libtss2-esys-3.0.2-0\n")
+    files.write("image/initrd-tpm.yaml", "packages: [libtss2-mu0]\nmodules: [dm-crypt]\n")
+    spec = files.resolve()
+    assert set(spec.packages) - set(plain.packages) == {"libtss2-esys-3.0.2-0"}
+    assert spec.initrd.packages == ("bash", "libtss2-mu0")
+    assert spec.initrd.modules == ("erofs", "dm-crypt")
+    assert plain.initrd.modules == ("erofs",)
 
 
 def test_a_chain_of_three(files: Files) -> None:

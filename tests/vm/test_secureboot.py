@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +28,7 @@ pytestmark = pytest.mark.vm
 
 BOOT_S = 900.0  # the whole kernel and root are hashed, emulated, by the slow code
 REFUSED_S = 180.0
+MODULE, TRAILER, MAGIC = "cordic", 12, b"~Module signature appended~\n"
 LOADERS = ("::/EFI/BOOT/BOOTX64.EFI", "::/EFI/systemd/systemd-bootx64.efi")
 FAT = {"MTOOLS_SKIP_CHECK": "1"}
 
@@ -104,6 +107,48 @@ def test_the_kernel_locks_itself_down_and_all_works(host: Host) -> None:
     assert host.check_output("systemctl --failed --no-legend --plain") == ""
     assert host.check_output("systemctl is-system-running") == "running"
     assert "+" not in host.check_output("ls /boot/EFI/Linux"), "not blessed"
+
+
+def test_modules_load_that_debian_or_db_signed_and_no_others(
+    host: Host, place: Place, tmp_path: Path
+) -> None:
+    """What is compiled here, such as a GPU driver, is signed by db's key (`module_key`)."""
+    path = host.check_output(f"modinfo -n {MODULE}")
+    signed = base64.b64decode(host.check_output(f"base64 {path}"))
+    bare = without_signature(signed)
+    assert insert(host, signed)
+    assert not insert(host, bare)
+    assert insert(host, by_key(bare, place.top / "keys/db", tmp_path))
+    assert not insert(host, by_key(bare, place.top / "keys/KEK", tmp_path))
+
+
+def insert(host: Host, module: bytes) -> bool:
+    """Tell whether the kernel takes a module; it is taken out again."""
+    text = base64.b64encode(module).decode()
+    host.check_output(f"echo {text} | base64 --decode > /run/module.ko")
+    done = host.run("insmod /run/module.ko")
+    assert done.rc == 0 or "rejected" in done.stderr + host.check_output("dmesg | tail -n 3")
+    host.run(f"rmmod {MODULE}")
+    return bool(done.rc == 0)
+
+
+def without_signature(module: bytes) -> bytes:
+    """Return a module as it was before it was signed (include/linux/module_signature.h)."""
+    content = module.removesuffix(MAGIC)
+    assert content != module
+    return content[: -TRAILER - int.from_bytes(content[-4:], "big")]
+
+
+def by_key(module: bytes, key: Path, work: Path) -> bytes:
+    """Return a module signed by a key, as the kernel's sign-file does."""
+    (work / "module").write_bytes(module)
+    words = ["-sign", "-binary", "-noattr", "-nocerts", "-nosmimecap", "-md", "sha256"]
+    pair = ["-signer", f"{key}.crt", "-inkey", f"{key}.key", "-in", str(work / "module")]
+    made = ["-outform", "DER", "-out", str(work / "signature")]
+    subprocess.run(["openssl", "cms", *words, *pair, *made], check=True)
+    signature = (work / "signature").read_bytes()
+    trailer = bytes([0, 0, 2, 0, 0, 0, 0, 0]) + len(signature).to_bytes(4, "big")  # 2: PKCS#7
+    return module + signature + trailer + MAGIC
 
 
 @contextmanager

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from imgnode.files import write_atomic
 from imgnode.gate.attribution import DISK
-from imgnode.gate.finding import EXTERNAL, HARDWARE, Finding, Look
+from imgnode.gate.finding import EXTERNAL, HARDWARE, IMAGE, Finding, Look
 
 _PROBE = Path("var/lib/imgnode/gate/.probe")
 _DEGRADED = Path("run/imgnode/var-degraded")
+_LOCKED = Path("run/imgnode/var-locked")  # what a person can do (image/initrd-tpm)
+_TPM = Path("dev/tpmrm0")
 _LEAST_BYTES = 128 << 20
 _LEAST_FILES = 1000
 _LOOK = "dmesg, lsblk; a disk that does not write is to be replaced"
@@ -24,7 +26,7 @@ class DiskCheck:
     """Whether /var can be relied on.
 
     The root on the same disk could be read by this very kernel: a /var that cannot be mounted or
-    written is the machine's matter.
+    written is the machine's matter; one that opens for another version but not for this is not.
     """
 
     root: Path = Path("/")
@@ -35,14 +37,21 @@ class DiskCheck:
         """Look once."""
         degraded = self.root / _DEGRADED
         if degraded.exists():
-            fact = f"/var is VOLATILE: {degraded.read_text().strip()}"
-            return Look((Finding(DISK, HARDWARE, fact, _LOOK),))
+            return Look((self._volatile(degraded.read_text().strip()),))
         try:
             write_atomic(self.root / _PROBE, "can this be written?\n")
             (self.root / _PROBE).unlink()
         except OSError as error:
             return Look((_refused(error),))
         return Look(_room(os.statvfs(self.root / "var")))
+
+    def _volatile(self, why: str) -> Finding:
+        """Blame the version where the TPM that is there does not open /var for it."""
+        fact, locked = f"/var is VOLATILE: {why}", self.root / _LOCKED
+        if not locked.exists():
+            return Finding(DISK, HARDWARE, fact, _LOOK)
+        whose = IMAGE if (self.root / _TPM).exists() else HARDWARE
+        return Finding(DISK, whose, fact, locked.read_text().strip())
 
 
 def _refused(error: OSError) -> Finding:

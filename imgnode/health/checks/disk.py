@@ -11,6 +11,7 @@ from imgnode.health.contract import Finding, Level, Remedy
 
 NAME = "disk"
 _DEGRADED = Path("run/imgnode/var-degraded")
+_LOCKED = Path("run/imgnode/var-locked")  # what a person can do (image/initrd-tpm)
 _ENTRIES = Path("boot/EFI/Linux")  # below the automount of systemd-gpt-auto-generator(8)
 _FULL_BYTES, _FULL_FILES = 128 << 20, 1000  # as the gate judges (imgnode/gate/checks/disk.py)
 _LOW_SHARE = 0.05
@@ -39,7 +40,9 @@ class DiskCheck:
         degraded = self.root / _DEGRADED
         if degraded.exists():
             fact = f"/var is VOLATILE: {degraded.read_text().strip()}"
-            return [Finding(NAME, "volatile", Level.FAILED, fact, _LOOK)]
+            locked = self.root / _LOCKED
+            hint = locked.read_text().strip() if locked.exists() else _LOOK
+            return [Finding(NAME, "volatile", Level.FAILED, fact, hint)]
         seen = os.statvfs(self.root / "var")
         found = [*_room(seen), *self._errors(), *self._boot(now)]
         if seen.f_flag & os.ST_RDONLY:
