@@ -109,6 +109,7 @@ def test_the_kernel_locks_itself_down_and_all_works(host: Host) -> None:
     assert "+" not in host.check_output("ls /boot/EFI/Linux"), "not blessed"
 
 
+@pytest.mark.long
 def test_modules_load_that_debian_or_db_signed_and_no_others(
     host: Host, place: Place, tmp_path: Path
 ) -> None:
