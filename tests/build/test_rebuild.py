@@ -42,6 +42,7 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     add_secure_site(place)
     add_pcr_key(place, SITE)
     cache = {"IMGBUILD_CACHE": str(CHECKOUT / ".cache" / "imgbuild")}
+    place.run("lock", "--profile", "bare", "--site", SITE, env=cache).done()
     words = ("--site", SITE, "--version", "1.0")
     place.build("bare", *words, env=cache).done()
     place.run("keys", "new", "--to", str(place.top / "keys")).done()
