@@ -52,7 +52,7 @@ def test_a_server_that_is_killed_and_comes_back(room: Room) -> None:
     machines = room.start()
     in_the_middle(room)
     room.server.kill()
-    room.server.host.run("pkill", "-KILL", "--pidfile", room.server.state / "run/nginx.pid")
+    room.server.host.run("pkill", "-TERM", "--pidfile", room.server.state / "run/nginx.pid")
     time.sleep(_GONE_S)
     with running(room.server.host, room.folder, SERVER):
         room.finish(machines)

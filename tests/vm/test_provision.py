@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -211,12 +212,10 @@ def test_with_secure_boot_the_signed_installer_makes_a_signed_node(
     with open_workshop(runner, tmp_path / "signed", signs=True) as workshop:
         top = workshop.versions.place.top
         keys = tmp_path / "enrolled.fd"
-        enrol: list[str | Path] = [
-            "--enroll-cert",
-            top / BOOT_KEYS / "db.crt",
-            "--no-microsoft",
-            "--sb",
-        ]
+        roles = zip(("--set-pk", "--add-kek", "--add-db"), ("PK", "KEK", "db"), strict=True)
+        enrol: list[str | Path] = ["--sb"]
+        for word, role in roles:
+            enrol += [word, str(uuid.uuid4()), top / BOOT_KEYS / f"{role}.crt"]
         program = Path(sys.executable).with_name("virt-fw-vars")
         runner.run([program, "--input", SECURE_BOOT.variables, *enrol, "--output", keys])
         firmware = replace(SECURE_BOOT, variables=keys)
