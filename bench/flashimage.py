@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,10 +77,11 @@ def _image(
     runner: Runner, title: str, folder: Path, found: BlockMap, to: Path, disk: DiskImage
 ) -> Image:
     imgbuild = Path(sys.executable).with_name("imgbuild")
-    runner.run([imgbuild, "keys", "new", "--to", to / "keys"])
-    (key,) = (to / "keys").glob("*.secret.asc")
-    words = ("--to", to / "repository", "--key", key, "--with-disk")
-    runner.run([imgbuild, "release", folder, *words], timeout_s=_RELEASE_S)
+    with tempfile.TemporaryDirectory(prefix="bench-keys-") as keys:  # none below the project
+        runner.run([imgbuild, "keys", "new", "--to", keys])
+        (key,) = Path(keys).glob("*.secret.asc")
+        words = ("--to", to / "repository", "--key", key, "--with-disk")
+        runner.run([imgbuild, "release", folder, *words], timeout_s=_RELEASE_S)
     (listed,) = (to / "repository").glob("*/*/SHA256SUMS")
     packed = to / "packed"
     with (folder / "disk.raw").open("rb") as whole, packed.open("wb") as stream:
