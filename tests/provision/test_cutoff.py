@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Iterator
 
@@ -52,7 +54,7 @@ def test_a_server_that_is_killed_and_comes_back(room: Room) -> None:
     machines = room.start()
     in_the_middle(room)
     room.server.kill()
-    room.server.host.run("pkill", "-TERM", "--pidfile", room.server.state / "run/nginx.pid")
+    os.kill(int((room.server.state / "run/nginx.pid").read_text()), signal.SIGTERM)
     time.sleep(_GONE_S)
     with running(room.server.host, room.folder, SERVER):
         room.finish(machines)
