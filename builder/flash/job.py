@@ -1,4 +1,4 @@
-"""One run: clear, write, check, seed, check; in this order, on an open disk."""
+"""One run: clear, write, check, seed, check, partition table; in this order, on an open disk."""
 
 from __future__ import annotations
 
@@ -14,7 +14,18 @@ from builder.core.errors import UserError
 from builder.core.process import Runner
 from builder.flash.source import ImageFile, Source
 from builder.flash.target import Target, opened
-from builder.flash.write import Tell, check, clear, clear_bytes, forget, write
+from builder.flash.write import (
+    First,
+    NotKept,
+    Tell,
+    check,
+    clear,
+    clear_bytes,
+    finish,
+    forget,
+    judge,
+    write,
+)
 
 Begin = Callable[[str, int], Tell]  # a phase and its bytes; returns what takes the progress
 Files = Mapping[str, str | bytes]
@@ -56,21 +67,30 @@ def flash(
         if target.bytes < source.map.image_bytes:
             raise UserError(f"{path}: is smaller than the image", hint="take a larger disk")
         try:
-            _image(runner, target, source, begin, verify=verify)
+            first = _image(runner, target, source, begin, verify=verify)
             if seed:
                 _seed(target, seed, begin, verify=verify)
+            finish(target, first, verify=verify)
         except BaseException:
             with contextlib.suppress(UserError):  # it may have been pulled out
                 forget(target)
             raise
 
 
-def _image(runner: Runner, target: Target, source: Source, begin: Begin, *, verify: bool) -> None:
+def _image(runner: Runner, target: Target, source: Source, begin: Begin, *, verify: bool) -> First:
+    """Write and check all but the first piece: what is read back is not judged before, too."""
     clear(target, source.map, begin("clear", clear_bytes(target, source.map)))
+    tell = begin("write", source.map.mapped_bytes)
     with source.reader(runner) as reader:
-        write(target, reader, source.map, begin("write", source.map.mapped_bytes))
+        first = write(target, reader, source.map, tell, judged=not verify)
     if verify:
-        check(target, source.map, begin("verify", source.map.mapped_bytes))
+        try:
+            check(target, first, source.map, begin("verify", source.map.mapped_bytes))
+        except NotKept:
+            with source.reader(runner) as reader:
+                judge(reader, source.map)  # unless the image itself is at fault
+            raise
+    return first
 
 
 def _seed(target: Target, seed: Seed, begin: Begin, *, verify: bool) -> None:
@@ -78,6 +98,7 @@ def _seed(target: Target, seed: Seed, begin: Begin, *, verify: bool) -> None:
     for _ in target.clear(seed.offset, seed.bytes):
         pass
     with seed.file.open("rb", buffering=0) as stream:
-        write(target, ImageFile(stream), seed.map, tell, at=seed.offset)
+        first = write(target, ImageFile(stream), seed.map, tell, at=seed.offset)
+    finish(target, first, verify=verify)
     if verify:
-        check(target, seed.map, tell, at=seed.offset)
+        check(target, first, seed.map, tell, at=seed.offset)

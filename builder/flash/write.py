@@ -1,17 +1,19 @@
 """Writes an image to a disk by its block map, and reads back what is there.
 
-The first block, which holds the partition table, comes last: a disk on which this was cut off
-holds no image, rather than half of one.
+The first piece, which holds the partition table, comes last, when all else was read back: a disk
+on which this was cut off holds no image, rather than half of one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import mmap
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from builder.core.blockmap import BlockMap
@@ -23,6 +25,22 @@ Tell = Callable[[int], None]  # so many bytes more
 TAIL = 1 << 20  # at the end of a disk lies the second table of what was there before
 _HEAD = 1 << 20
 _ALIGN = 4096
+
+
+@dataclass(frozen=True)
+class First:
+    """The first piece of an image, with the partition table, and its offset on the disk."""
+
+    offset: int
+    data: bytes
+
+
+class NotKept(UserError):
+    """A disk does not hold what was written to it."""
+
+    def __init__(self, path: Path, where: str) -> None:
+        hint = "the disk is failing, or has not the size that it claims: take another"
+        super().__init__(f"{path}: does not hold what was written to it, {where}", hint=hint)
 
 
 class Reader(Protocol):
@@ -50,37 +68,55 @@ def clear(target: Target, found: BlockMap, tell: Tell) -> None:
         tell(done)
 
 
-def write(target: Target, reader: Reader, found: BlockMap, tell: Tell, *, at: int = 0) -> None:
-    """Write an image to the offset `at` of a disk, its first piece last.
+def write(
+    target: Target, reader: Reader, found: BlockMap, tell: Tell, *, at: int = 0, judged: bool = True
+) -> First:
+    """Write an image to the offset `at` of a disk, but for its first piece, which is returned.
 
-    Raises UserError when the image is not what the map says, or the disk fails.
+    With `judged` the image is compared with the map on the way; without, `check` finds what is
+    wrong of it. Raises UserError when the image is not what the map says, or the disk fails.
     """
-    first: tuple[int, bytes] | None = None
-    try:
-        for chunk in ahead(lambda take: _hashed(reader, found, take)):
-            if first is None:
-                first = chunk.offset, bytes(chunk.data)
-            else:
+    first = First(at, b"")
+    with _judged():
+        for chunk in ahead(lambda take: _pieces(reader, found, take, judged=judged)):
+            if first.data:
                 target.write(chunk.data, at + chunk.offset)
+            else:
+                first = First(at + chunk.offset, bytes(chunk.data))
             tell(len(chunk.data))
-    except _Differs as error:
-        hint = "it is damaged: build or release it again"
-        raise UserError(f"the image is not what its block map says, {error}", hint=hint) from None
     target.flush()
-    if first:
-        _write_first(target, at + first[0], first[1])
-        target.flush()
+    return first
 
 
-def check(target: Target, found: BlockMap, tell: Tell, *, at: int = 0) -> None:
-    """Read back what was written, from the disk itself. Raises UserError where it differs."""
+def check(target: Target, first: First, found: BlockMap, tell: Tell, *, at: int = 0) -> None:
+    """Read back what was written, from the disk itself. Raises NotKept where it differs."""
     try:
-        for chunk in ahead(lambda take: _hashed(_OnDisk(target, at), found, take)):
+        for chunk in ahead(lambda take: _pieces(_OnDisk(target, at, first), found, take)):
             tell(len(chunk.data))
     except _Differs as error:
-        hint = "the disk is failing, or has not the size that it claims: take another"
-        fact = f"{target.path}: does not hold what was written to it, {error}"
-        raise UserError(fact, hint=hint) from None
+        raise NotKept(target.path, str(error)) from None
+
+
+def judge(reader: Reader, found: BlockMap) -> None:
+    """Compare an image with its map. Raises UserError where it differs."""
+    with _judged():
+        for _ in ahead(lambda take: _pieces(reader, found, take)):
+            pass
+
+
+def finish(target: Target, first: First, *, verify: bool) -> None:
+    """Write the first piece, and read it back. Raises UserError, NotKept when it is not there."""
+    size = len(first.data)
+    if not size:
+        return
+    with mmap.mmap(-1, size) as buffer, memoryview(buffer) as view:
+        view[:] = first.data
+        target.write(view, first.offset)
+        target.flush()
+        if verify:
+            target.read(first.offset, view)
+            if view != first.data:
+                raise NotKept(target.path, _between(first.offset, first.offset + size))
 
 
 def forget(target: Target) -> None:
@@ -93,19 +129,32 @@ class _Differs(Exception):
     """A range has another digest; the text says where."""
 
 
+@contextlib.contextmanager
+def _judged() -> Iterator[None]:
+    try:
+        yield
+    except _Differs as error:
+        hint = "it is damaged: build or release it again"
+        raise UserError(f"the image is not what its block map says, {error}", hint=hint) from None
+
+
 @dataclass(frozen=True)
 class _OnDisk:
-    """Reads an image back from where it was written to."""
+    """Reads an image back from where it was written to, but for its first piece."""
 
     target: Target
     at: int
+    first: First
 
     def read(self, offset: int, view: memoryview) -> None:
         """Fill `view` from the disk."""
-        self.target.read(self.at + offset, view)
+        if self.first.data and self.at + offset == self.first.offset:
+            view[:] = self.first.data
+        else:
+            self.target.read(self.at + offset, view)
 
 
-def _hashed(reader: Reader, found: BlockMap, take: Take) -> Iterator[Chunk]:
+def _pieces(reader: Reader, found: BlockMap, take: Take, *, judged: bool = True) -> Iterator[Chunk]:
     """Yield the mapped bytes; each range is judged when its last chunk has been yielded.
 
     They are hashed in a thread of its own while the next ones are read.
@@ -119,13 +168,14 @@ def _hashed(reader: Reader, found: BlockMap, take: Take) -> Iterator[Chunk]:
                 while len(hashing) >= BUFFERS:  # this buffer's former bytes are hashed
                     hashing.popleft().result()
                 reader.read(offset, view)
-                hashing.append(pool.submit(digest.update, view))
+                if judged:
+                    hashing.append(pool.submit(digest.update, view))
                 yield Chunk(offset, view)
                 offset += len(view)
             while hashing:
                 hashing.popleft().result()
-            if digest.hexdigest() != extent.sha256:
-                raise _Differs(f"between {extent.offset >> 10} and {end >> 10} KiB")
+            if judged and digest.hexdigest() != extent.sha256:
+                raise _Differs(_between(extent.offset, end))
 
 
 def _tail(target: Target, found: BlockMap) -> int:
@@ -133,7 +183,5 @@ def _tail(target: Target, found: BlockMap) -> int:
     return max(found.image_bytes, (target.bytes - TAIL) // _ALIGN * _ALIGN)
 
 
-def _write_first(target: Target, offset: int, data: bytes) -> None:
-    with mmap.mmap(-1, len(data)) as buffer, memoryview(buffer) as view:
-        view[:] = data
-        target.write(view, offset)
+def _between(offset: int, end: int) -> str:
+    return f"between {offset >> 10} and {end >> 10} KiB"

@@ -117,8 +117,28 @@ def no_image(disk: Path) -> bool:
     return disk.read_bytes()[:MIB] == bytes(MIB)
 
 
+@pytest.mark.allow_commands("mkfs.vfat", "mcopy")
+def test_the_partition_table_comes_when_all_is_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, disk = make_image(tmp_path / "image"), make_disk(tmp_path / "disk")
+    source, checks = source_of(image), list[bool]()
+    (tmp_path / "work").mkdir()
+    seed = make_seed(Runner(), source, SEED, tmp_path / "work")
+
+    def watched(*words: object, **named: int) -> None:
+        checks.append(no_image(disk))
+        write.check(*words, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("builder.flash.job.check", watched)
+    flash(Runner(), disk, source, seed, Phases().begin, verify=True)
+    assert checks == [True, True]
+    assert not no_image(disk)
+
+
+@pytest.mark.parametrize("verify", [True, False])
 @pytest.mark.parametrize("at", [0, MIB + 5 * MIB, SIZE - 1])
-def test_a_damaged_image_leaves_no_half(tmp_path: Path, at: int) -> None:
+def test_a_damaged_image_leaves_no_half(tmp_path: Path, at: int, verify: bool) -> None:
     image, disk = make_image(tmp_path / "image"), make_disk(tmp_path / "disk")
     with (image / "disk.raw").open("r+b") as stream:
         stream.seek(at)
@@ -126,7 +146,7 @@ def test_a_damaged_image_leaves_no_half(tmp_path: Path, at: int) -> None:
         stream.seek(at)
         stream.write(bytes([byte[0] ^ 1]))
     with pytest.raises(UserError, match="is not what its block map says"):
-        put(image, disk)
+        put(image, disk, verify=verify)
     assert no_image(disk)
 
 
