@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 
 from builder.flash.target import PIECE
 
-BUFFERS = 4  # they go round in one order
+BUFFERS = 5  # they go round in one order
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Bytes that lie at `offset`; `data` is good until the next chunk is asked for."""
+    """Bytes that lie at `offset`; `data` is good until the second next chunk is asked for."""
 
     offset: int
     data: memoryview
@@ -52,10 +52,13 @@ def ahead(produce: Produce) -> Iterator[Chunk]:
     with ThreadPoolExecutor(1) as pool:
         reader = pool.submit(_read, lane, produce)
         try:
+            last: mmap.mmap | None = None
             while (item := lane.full.get()) is not None:
                 chunk, buffer = item
                 yield chunk
-                lane.free.put(buffer)
+                if last is not None:
+                    lane.free.put(last)
+                last = buffer
             reader.result()
         finally:
             lane.free.put(None)
