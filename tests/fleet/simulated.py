@@ -106,11 +106,11 @@ class Fleet:
             argv, cwd=ROOT, env=_environment(), stdout=pipe, stderr=pipe, text=True
         )
 
-    def call(self, *words: str) -> tuple[int, str]:
+    def call(self, *words: str, limit_s: float = _LIMIT_S) -> tuple[int, str]:
         """Run `imgbuild fleet WORDS…`; return its exit code, and all that it said."""
         process = self.start(*words)
         try:
-            out, err = process.communicate(timeout=_LIMIT_S)
+            out, err = process.communicate(timeout=limit_s)
         except subprocess.TimeoutExpired:
             process.kill()
             raise
