@@ -143,7 +143,9 @@ def _open(root: Path) -> Sealed:
 
 
 def _opens(device: str, key: str) -> bool:
-    argv = ["cryptsetup", "open", "--test-passphrase", "--batch-mode", "--key-file", "-", device]
+    # Without the option the TPM would open it, whatever the key.
+    words = ["--test-passphrase", "--disable-external-tokens", "--batch-mode", "--key-file", "-"]
+    argv = ["cryptsetup", "open", *words, device]
     return process.run(argv, timeout_s=_COMMAND_S, stdin=key).rc == 0
 
 

@@ -151,8 +151,10 @@ def told(node: VmNode) -> tuple[str, str]:
 
 
 @pytest.fixture(scope="module")
-def recovery_key(up: VmNode) -> str:
-    return say(up, "sudo imgnode var recovery-key")
+def recovery_keys(up: VmNode) -> tuple[str, str]:
+    """Give a recovery key that is void, and the one that replaces it."""
+    asked = "sudo imgnode var recovery-key"
+    return say(up, asked), say(up, f"{asked} --new")
 
 
 def test_the_first_boot_encrypts_var_and_seals_it(up: VmNode) -> None:
@@ -168,13 +170,18 @@ def test_the_first_boot_encrypts_var_and_seals_it(up: VmNode) -> None:
     assert told(up)[0] == "ok"
 
 
-def test_the_recovery_key_is_there_and_asked_for(up: VmNode, recovery_key: str) -> None:
-    assert len(recovery_key) == 64 + 7
+def test_the_recovery_key_is_there_and_asked_for(
+    up: VmNode, recovery_keys: tuple[str, str]
+) -> None:
+    assert [len(one) for one in recovery_keys] == [64 + 7, 64 + 7]
     assert "nobody has its recovery key yet" not in say(up, "imgnode status")
     device = say(up, "cat /run/imgnode/var-device")
-    test = f"sudo cryptsetup open --test-passphrase --key-file - {device}"
-    say(up, f"echo -n {recovery_key} | {test}")
-    assert up.ssh.run(f"echo -n {recovery_key[1:]} | {test}", COMMAND_S).rc != 0
+    alone = "--test-passphrase --disable-external-tokens"  # and not the TPM
+    test = f"sudo cryptsetup open {alone} --key-file - {device}"
+    old, new = recovery_keys
+    say(up, f"echo -n {new} | {test}")
+    for wrong in (old, new[1:]):
+        assert up.ssh.run(f"echo -n {wrong} | {test}", COMMAND_S).rc == 2
 
 
 def test_it_opens_at_the_next_boot_and_the_disk_alone_tells_nothing(up: VmNode, tpm: Tpm) -> None:
@@ -264,12 +271,12 @@ def test_without_a_tpm_the_node_is_up_and_says_so(up: VmNode, runner: Runner) ->
 
 
 def test_on_another_board_the_recovery_key_seals_it_anew(
-    up: VmNode, runner: Runner, recovery_key: str
+    up: VmNode, runner: Runner, recovery_keys: tuple[str, str]
 ) -> None:
     with Tpm() as other, elsewhere(runner, up, other.words) as moved:
         assert not opened(moved)
         assert "does not open" in moved.ssh.run("echo wrong | sudo imgnode var seal", 300).stderr
-        said = say(moved, f"echo {recovery_key} | sudo imgnode var seal")
+        said = say(moved, f"echo {recovery_keys[1]} | sudo imgnode var seal")
         assert "sealed to this machine's TPM; /var comes back with the next boot" in said
         again = unknown(runner, up, moved.machine)  # its host keys lie on the /var that is back
         restarted(again, other)
