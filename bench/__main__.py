@@ -18,7 +18,7 @@ from builder.core.errors import UserError
 from builder.core.files import write_atomic
 from builder.vm.errors import VmError
 
-_CASES = ("cold", "unchanged", "overlay", "boot")
+_CASES = ("cold", "size", "unchanged", "overlay", "boot")
 _GROUPS = {"build": ("cold", "unchanged", "overlay"), "memory": ("cold",)}
 _RUNS = 3
 
@@ -78,6 +78,8 @@ def _measure(place: Place, cases: Sequence[str], runs: int) -> list[Figure]:
     figures: list[Figure] = []
     if "cold" in cases:
         figures += builds.cold(ours, theirs, runs)
+    if "size" in cases:
+        figures += builds.sizes(ours, theirs)
     if "unchanged" in cases:
         figures += builds.unchanged(ours, theirs)
     if "overlay" in cases:

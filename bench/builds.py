@@ -7,6 +7,7 @@ from bench.imgbuild import Imgbuild, stage_seconds
 from bench.mkosi import Mkosi
 from bench.place import say
 from bench.stopwatch import Measured
+from builder.core.blockscan import scan
 
 _REPEATS = 5  # of the quick case, whatever the number of runs
 
@@ -71,6 +72,13 @@ def unchanged(ours: Imgbuild, theirs: Mkosi) -> list[Figure]:
     )
     say(f"nothing changed: imgbuild {figure.ours[0]:.2f} s, mkosi {figure.theirs[0]:.2f} s")
     return [figure]
+
+
+def sizes(ours: Imgbuild, theirs: Mkosi) -> list[Figure]:
+    """Compare what the two disk images hold: what a first installation has to write."""
+    ensure_images(ours, theirs)
+    mine, other = (_mib(scan(side.disk).mapped_bytes) for side in (ours, theirs))
+    return [Figure("disk image, bytes with data", "MiB", [mine], [other], 1.0)]
 
 
 def overlay(ours: Imgbuild, theirs: Mkosi, runs: int) -> list[Figure]:

@@ -38,7 +38,7 @@ versions.
 | handing out releases to many machines | nginx alone, uvicorn | [provisioning.md](provisioning.md#what-it-was-tried-with) | [provision](plots/provision.svg) |
 | installing, from switching on to done | nothing like it at hand | [install.md](install.md#how-it-goes) | |
 | each fault, until it is told and mended | nothing like it at hand | [recovery.md](recovery.md#what-is-tried) | |
-| plans and questions of many nodes | nothing like it at hand | [fleet.md](fleet.md) | |
+| plans and questions of many nodes | nothing like it at hand | [benchmarks-fleet.md](benchmarks-fleet.md) | |
 """  # noqa: E501 - a table
 _METHOD = """
 ## What is compared
@@ -59,6 +59,8 @@ _METHOD = """
   caches are not counted.
 - **Boot to login**: QEMU (TCG, 2 processors, 2 GiB, OVMF), a disk of 8 GiB, the same cloud-init
   seed, from the start of QEMU to `login:` on the serial console, the two images alternately.
+- **Disk image**: ranges that are not zeros, as in its block map. Ours has an empty second slot; mkosi's
+  an empty `var` in place.
 - **Memory**: anonymous memory of all processes of a build together, without page cache.
 """
 
