@@ -59,8 +59,8 @@ _METHOD = """
   caches are not counted.
 - **Boot to login**: QEMU (TCG, 2 processors, 2 GiB, OVMF), a disk of 8 GiB, the same cloud-init
   seed, from the start of QEMU to `login:` on the serial console, the two images alternately.
-- **Disk image**: ranges that are not zeros, as in its block map. Ours has an empty second slot; mkosi's
-  an empty `var` in place.
+- **Disk image**: ranges that are not zeros, as in its block map. Ours has an empty second slot,
+  mkosi's an empty `var` in place.
 - **Memory**: anonymous memory of all processes of a build together, without page cache.
 """
 
