@@ -94,6 +94,13 @@ def accel(runner: Runner, tmp_path_factory: pytest.TempPathFactory) -> Accel:
     return "kvm" if probe_kvm(runner, tmp_path_factory.mktemp("kvm")).usable else "tcg"
 
 
+def keep_if_failed(request: pytest.FixtureRequest, node: VmNode) -> None:
+    """When a test has failed, print and keep what a node has to say of it."""
+    if request.session.testsfailed:
+        logs = ROOT / "out" / "failed-tests" / request.module.__name__
+        print(keep_evidence(node.machine, node.ssh, logs))
+
+
 @pytest.fixture(scope="module")
 def node(
     request: pytest.FixtureRequest, runner: Runner, image: Image, accel: Accel
@@ -110,9 +117,7 @@ def node(
         runner, image.disk, seed, FOLDER, accel=accel, size=size, extra=extra
     ) as started:
         yield started
-        if request.session.testsfailed:
-            logs = ROOT / "out" / "failed-tests" / request.module.__name__
-            print(keep_evidence(started.machine, started.ssh, logs))
+        keep_if_failed(request, started)
 
 
 @pytest.fixture(scope="module")

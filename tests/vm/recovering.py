@@ -19,12 +19,11 @@ import pytest
 
 from builder.core.files import remove_tree
 from builder.core.process import Runner
-from builder.vm.keep import keep_evidence
 from builder.vm.qemu import Accel, HostService
 from builder.vm.session import VmNode, VmSize, start_node
 from tests.build.boxed import FILES, RECIPE
 from tests.build.command import Place, copy_project
-from tests.vm.conftest import BOOT_S, FOLDER, ROOT, Image, wait_settled
+from tests.vm.conftest import BOOT_S, FOLDER, ROOT, Image, keep_if_failed, wait_settled
 from tests.vm.test_serving import judged, sudo, wait_serving
 
 RECEIVER = "10.0.2.100"
@@ -161,9 +160,7 @@ def recovering_node(
             assert judged(node)["class"] == "ok"
             wait_settled(node)
             yield Served(node, alertmanager)
-            if request.session.testsfailed:
-                logs = ROOT / "out" / "failed-tests" / request.module.__name__
-                print(keep_evidence(node.machine, node.ssh, logs))
+            keep_if_failed(request, node)
     finally:
         alertmanager.close()
         remove_tree(place.top)

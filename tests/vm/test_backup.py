@@ -12,13 +12,12 @@ import pytest
 from builder.core.files import remove_tree
 from builder.core.process import Runner
 from builder.vm.disk import DEFAULT_SIZE, prepare_disk, write_seed
-from builder.vm.keep import keep_evidence
 from builder.vm.qemu import Accel, HostService
 from builder.vm.seed import seed_files
 from builder.vm.session import VmNode, VmSize, start_node
 from tests.build.command import Place, copy_project
 from tests.restserver import RestServer
-from tests.vm.conftest import BOOT_S, FOLDER, ROOT, Image, wait_settled
+from tests.vm.conftest import BOOT_S, FOLDER, ROOT, Image, keep_if_failed, wait_settled
 
 pytestmark = [pytest.mark.vm, pytest.mark.long]
 
@@ -74,9 +73,7 @@ def up(
         started.machine.wait_for("login:", BOOT_S)
         wait_settled(started)
         yield started
-        if request.session.testsfailed:
-            logs = ROOT / "out" / "failed-tests" / request.module.__name__
-            print(keep_evidence(started.machine, started.ssh, logs))
+        keep_if_failed(request, started)
 
 
 def say(node: VmNode, command: str) -> str:

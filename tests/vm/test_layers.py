@@ -13,12 +13,11 @@ import pytest
 
 from builder.core.files import remove_tree
 from builder.core.process import Runner
-from builder.vm.keep import keep_evidence
 from builder.vm.qemu import Accel, HostService
 from builder.vm.session import VmNode, VmSize, start_node
 from imgnode.payload import ContainerImage, LayerFile, Payload, parse_payload
 from tests.build.command import Place, copy_project
-from tests.vm.conftest import BOOT_S, FOLDER, ROOT, SEED, Image, built, wait_settled
+from tests.vm.conftest import BOOT_S, FOLDER, ROOT, SEED, Image, built, keep_if_failed, wait_settled
 from tests.vm.releases import Releases
 from tests.vm.test_damage import slot
 
@@ -77,9 +76,7 @@ def node(
         runner, image.disk, SEED, FOLDER, accel=accel, size=VmSize(), services=services
     ) as started:
         yield started
-        if request.session.testsfailed:
-            logs = ROOT / "out" / "failed-tests" / request.module.__name__
-            print(keep_evidence(started.machine, started.ssh, logs))
+        keep_if_failed(request, started)
 
 
 def say(node: VmNode, command: str) -> str:

@@ -16,13 +16,12 @@ import requests
 from builder.core.files import remove_tree
 from builder.core.process import Runner
 from builder.model.site import Monitoring
-from builder.vm.keep import keep_evidence
 from builder.vm.qemu import Accel
 from builder.vm.session import VmNode, VmSize, start_node
 from tests.build.command import Place, copy_project
 from tests.live.prometheus import Job, Prometheus, running
 from tests.unit.exporter_node import PAGE
-from tests.vm.conftest import BOOT_S, FOLDER, ROOT, wait_settled
+from tests.vm.conftest import BOOT_S, FOLDER, ROOT, keep_if_failed, wait_settled
 
 pytestmark = [pytest.mark.vm, pytest.mark.long, pytest.mark.timeout(1800)]
 
@@ -143,9 +142,7 @@ def watched(
         started.machine.wait_for("login:", BOOT_S)
         wait_settled(started)
         yield Watched(started, keys)
-        if request.session.testsfailed:
-            logs = ROOT / "out" / "failed-tests" / request.module.__name__
-            print(keep_evidence(started.machine, started.ssh, logs))
+        keep_if_failed(request, started)
 
 
 @pytest.fixture(scope="module")

@@ -17,12 +17,11 @@ from testinfra.host import Host
 from builder.core.files import remove_tree
 from builder.core.process import Runner
 from builder.vm.gpt import partitions
-from builder.vm.keep import keep_evidence
 from builder.vm.qemu import SECURE_BOOT, Accel
 from builder.vm.session import VmNode, VmSize, start_node
 from tests.build.command import Place, copy_project
 from tests.build.secureboot import SITE, add_secure_site
-from tests.vm.conftest import FOLDER, ROOT, SEED, Image, wait_settled
+from tests.vm.conftest import FOLDER, ROOT, SEED, Image, keep_if_failed, wait_settled
 
 pytestmark = pytest.mark.vm
 
@@ -63,9 +62,7 @@ def node(
         runner, image.disk, SEED, FOLDER, accel=accel, size=VmSize(), firmware=SECURE_BOOT
     ) as started:
         yield started
-        if request.session.testsfailed:
-            logs = ROOT / "out" / "failed-tests" / request.module.__name__
-            print(keep_evidence(started.machine, started.ssh, logs))
+        keep_if_failed(request, started)
 
 
 @pytest.fixture(scope="module")

@@ -18,13 +18,12 @@ from builder.core.files import remove_tree
 from builder.core.process import Runner
 from builder.vm.errors import HostKeyChanged, VmTimeout
 from builder.vm.gpt import partitions
-from builder.vm.keep import keep_evidence
 from builder.vm.machine import Machine
 from builder.vm.qemu import SSH_PORT, Accel, HostService
 from builder.vm.session import VmNode, VmSize, start_node
 from builder.vm.ssh import Ssh, make_key
 from tests.build.encryption import PROFILE, add_pcr_key, add_profile, sign_with
-from tests.vm.conftest import BOOT_S, FOLDER, ROOT, SEED, wait_settled
+from tests.vm.conftest import BOOT_S, FOLDER, ROOT, SEED, keep_if_failed, wait_settled
 from tests.vm.releases import Releases
 from tests.vm.tpm import Tpm
 from tests.vm.updates import COMMAND_S, TRIES_S, reboots_into, say, slots, status
@@ -95,9 +94,7 @@ def up(
             wait_settled(started)
             yield started
         finally:
-            if request.session.testsfailed:
-                logs = ROOT / "out" / "failed-tests" / request.module.__name__
-                print(keep_evidence(started.machine, started.ssh, logs))
+            keep_if_failed(request, started)
 
 
 def restarted(node: VmNode, tpm: Tpm) -> None:

@@ -9,14 +9,13 @@ import pytest
 
 from builder.core.files import remove_tree
 from builder.core.process import Runner
-from builder.vm.keep import keep_evidence
 from builder.vm.qemu import Accel, HostService
 from builder.vm.session import VmNode, VmSize, start_node
 from tests.powercut.judge import NO_ENTRY, release_of
 from tests.powercut.matrix import Matrix, table
 from tests.powercut.recording import Recording
 from tests.unit import hostile
-from tests.vm.conftest import BOOT_S, FOLDER, ROOT, SEED, wait_settled
+from tests.vm.conftest import BOOT_S, FOLDER, ROOT, SEED, keep_if_failed, wait_settled
 from tests.vm.cutnode import boot_and_update
 from tests.vm.releases import Releases
 from tests.vm.updates import COMMAND_S, reboots_into, refused, say, slots, status
@@ -110,9 +109,7 @@ def up(
         started.machine.wait_for("login:", BOOT_S)
         wait_settled(started)
         yield started
-        if request.session.testsfailed:
-            logs = ROOT / "out" / "failed-tests" / request.module.__name__
-            print(keep_evidence(started.machine, started.ssh, logs))
+        keep_if_failed(request, started)
 
 
 def knows_form(versions: Versions, newest: int) -> None:

@@ -16,12 +16,11 @@ import requests
 
 from builder.core.files import remove_tree
 from builder.core.process import Runner
-from builder.vm.keep import keep_evidence
 from builder.vm.qemu import API_PORT, Accel, HostService
 from builder.vm.session import VmNode, VmSize, start_node
 from tests.build.boxed import FILES, RECIPE
 from tests.build.standin import BREAKS, STAND_IN
-from tests.vm.conftest import BOOT_S, FOLDER, ROOT, wait_settled
+from tests.vm.conftest import BOOT_S, FOLDER, ROOT, keep_if_failed, wait_settled
 from tests.vm.releases import Releases
 from tests.vm.test_serving import judged, sudo, wait_serving
 from tests.vm.updates import refused, slots, status
@@ -90,9 +89,7 @@ def up(
         assert judged(started)["class"] == "ok"
         wait_settled(started)
         yield started
-        if request.session.testsfailed:
-            logs = ROOT / "out" / "failed-tests" / request.module.__name__
-            print(keep_evidence(started.machine, started.ssh, logs))
+        keep_if_failed(request, started)
 
 
 def begin_update(node: VmNode) -> None:
