@@ -9,49 +9,17 @@ import base64
 import json
 import re
 import shutil
-import threading
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Self
+
+from tests.listening import Listening
 
 _RANGE = re.compile(r"bytes=(\d+)-(\d+)")
 
 
-@dataclass
-class RestServer:
-    """Serves while the `with` block lasts; `asked` lists methods and paths."""
-
-    folder: Path
-    login: str | None = None  # USER:PASSWORD
-    port: int = 0
-    asked: list[str] = field(default_factory=list)
-    _server: ThreadingHTTPServer | None = None
-
-    def __enter__(self) -> Self:
-        self.up()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.down()
-
-    def up(self) -> None:
-        """Listen, on the same port each time."""
-        handler = type("Handler", (_Handler,), {"store": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), handler)
-        self.port = self._server.server_port
-        threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True).start()
-
-    def down(self) -> None:
-        """Refuse connections from now on."""
-        if self._server:
-            self._server.shutdown()
-            self._server.server_close()
-            self._server = None
-
-
 class _Handler(BaseHTTPRequestHandler):
-    store: RestServer
+    server_side: RestServer
     protocol_version = "HTTP/1.1"
 
     def _answer(self, status: int, body: bytes = b"", length: int | None = None) -> None:
@@ -62,13 +30,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _path(self) -> Path | None:
         """Return what is asked for; None when somebody else asks, who has been told."""
-        self.store.asked.append(f"{self.command} {self.path}")
-        wanted = self.store.login
+        self.server_side.asked.append(f"{self.command} {self.path}")
+        wanted = self.server_side.login
         given = self.headers.get("Authorization", "")
         if wanted and given != f"Basic {base64.b64encode(wanted.encode()).decode()}":
             self._answer(401)
             return None
-        return self.store.folder / self.path.partition("?")[0].strip("/")
+        return self.server_side.folder / self.path.partition("?")[0].strip("/")
 
     def do_HEAD(self) -> None:  # noqa: N802 - http.server's name for it
         path = self._path()
@@ -114,3 +82,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Say nothing: what counts is in `asked`."""
+
+
+@dataclass
+class RestServer(Listening):
+    """Serves while the `with` block lasts; `asked` lists methods and paths."""
+
+    handler = _Handler
+    folder: Path
+    login: str | None = None  # USER:PASSWORD
+    asked: list[str] = field(default_factory=list)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import threading
 import time
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Self
+
+from tests.listening import Listening
 
 _CHUNK = 1 << 18
 _RANGE = re.compile(r"bytes=(\d+)-")
@@ -25,53 +25,16 @@ class Request:
     sent: int = 0
 
 
-@dataclass
-class Releases:
-    """Serves a folder while the `with` block lasts; `rate` is in bytes per second, None for any."""
-
-    folder: Path
-    rate: float | None = None
-    requests: list[Request] = field(default_factory=list)
-    port: int = 0
-    _server: ThreadingHTTPServer | None = None
-
-    def __enter__(self) -> Self:
-        self.up()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.down()
-
-    def up(self) -> None:
-        """Listen, on the same port each time."""
-        handler = type("Handler", (_Handler,), {"releases": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), handler)
-        self.port = self._server.server_port
-        threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True).start()
-
-    def down(self) -> None:
-        """Refuse connections from now on."""
-        if self._server:
-            self._server.shutdown()
-            self._server.server_close()
-            self._server = None
-
-    def asked_since(self, number: int) -> list[tuple[str, int, HTTPStatus, int]]:
-        """Return all requests but the first `number`: file, first byte, status, bytes sent."""
-        told = self.requests[number:]
-        return [(Path(one.path).name, one.start, one.status, one.sent) for one in told]
-
-
 class _Handler(BaseHTTPRequestHandler):
-    releases: Releases
+    server_side: Releases
 
     def do_GET(self) -> None:  # noqa: N802 - http.server's name for it
-        path = self.releases.folder / self.path.partition("?")[0].lstrip("/")
+        path = self.server_side.folder / self.path.partition("?")[0].lstrip("/")
         size = path.stat().st_size if path.is_file() else None
         wanted = _RANGE.fullmatch(self.headers.get("Range", ""))
         start = int(wanted[1]) if wanted else 0
         request = Request(self.path, start, _status(size, start, ranged=wanted is not None))
-        self.releases.requests.append(request)
+        self.server_side.requests.append(request)
         self.send_response(request.status)
         if size is None or request.status >= HTTPStatus.BAD_REQUEST:
             self.send_header("Content-Length", "0")
@@ -89,8 +52,8 @@ class _Handler(BaseHTTPRequestHandler):
             while chunk := stream.read(_CHUNK):
                 self.wfile.write(chunk)
                 request.sent += len(chunk)
-                if self.releases.rate:
-                    time.sleep(len(chunk) / self.releases.rate)
+                if self.server_side.rate:
+                    time.sleep(len(chunk) / self.server_side.rate)
 
     def log_message(self, *_: object) -> None:
         """Say nothing: what counts is in `requests`."""
@@ -102,3 +65,18 @@ def _status(size: int | None, start: int, *, ranged: bool) -> HTTPStatus:
     if start >= size:
         return HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
     return HTTPStatus.PARTIAL_CONTENT if ranged else HTTPStatus.OK
+
+
+@dataclass
+class Releases(Listening):
+    """Serves a folder while the `with` block lasts; `rate` is in bytes per second, None for any."""
+
+    handler = _Handler
+    folder: Path
+    rate: float | None = None
+    requests: list[Request] = field(default_factory=list)
+
+    def asked_since(self, number: int) -> list[tuple[str, int, HTTPStatus, int]]:
+        """Return all requests but the first `number`: file, first byte, status, bytes sent."""
+        told = self.requests[number:]
+        return [(Path(one.path).name, one.start, one.status, one.sent) for one in told]
