@@ -35,15 +35,20 @@ container: recipe:box
 models: [toy]
 serve: {start_timeout_s: 300}
 """
-# Has vLLM's metrics. While /cache/busy is there it computes and is slower than anybody waits.
+# Has vLLM's metrics. While /cache/busy is there it computes, makes a token now and then, and is
+# mostly slower than anybody waits.
 SERVER = """\
 import http.server, json, pathlib, threading, time
 
 BUSY = pathlib.Path("/cache/busy")
-made = [0]
+made, asked = [0], [0]
 
 def burn():
+    token_at = time.monotonic()
     while True:
+        if BUSY.exists() and time.monotonic() > token_at + 60:
+            token_at = time.monotonic()
+            made[0] += 1
         end = time.monotonic() + (0.1 if BUSY.exists() else 0)
         while time.monotonic() < end:
             pass
@@ -51,7 +56,8 @@ def burn():
 
 class Answer(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        if BUSY.exists():
+        asked[0] += 1
+        if BUSY.exists() and asked[0] % 5:
             time.sleep(8)
         load = 600 if BUSY.exists() else 0
         names = ("num_requests_running", "num_requests_waiting", "generation_tokens_total")

@@ -37,7 +37,6 @@ MARK, PLACE = "what nobody else shall read 7f3a", "/var/lib/mark"
 CREDENTIAL = "/var/lib/secret.cred"
 PUBLIC_KEY = "/run/systemd/tpm2-pcr-public-key.pem"
 REFUSED = "the TPM does not open it"
-ENTRY = f"::/EFI/Linux/imgbuild-{PROFILE}_{SECOND}.efi"
 FAT = {"MTOOLS_SKIP_CHECK": "1"}
 
 
@@ -100,10 +99,15 @@ def up(
 def restarted(node: VmNode, tpm: Tpm) -> None:
     """Switch the node off and on, and wait until it has settled."""
     node.machine.poweroff(BOOT_S)
+    switched_on(node, tpm)
+    wait_settled(node)
+
+
+def switched_on(node: VmNode, tpm: Tpm) -> None:
+    """Switch the node on and wait until it is up."""
     tpm.ready()
     since = node.machine.start()
     node.machine.wait_for("login:", BOOT_S, since=since)
-    wait_settled(node)
 
 
 def opened(node: VmNode) -> bool:
@@ -218,33 +222,40 @@ def test_a_version_of_a_key_that_was_let_in_opens_it(up: VmNode, versions: Versi
     marked(up)
 
 
+@contextmanager
+def altered(runner: Runner, up: VmNode, work: Path) -> Iterator[None]:
+    """Switch the node off and alter its version's command line; afterwards it is as it was."""
+    entry = f"::/EFI/Linux/imgbuild-{PROFILE}_{status(up)['running']}.efi"
+    up.machine.poweroff(BOOT_S)
+    esp = f"{up.disk}@@{partitions(runner, up.disk)[0].offset}"
+    runner.run(["mcopy", "-n", "-i", esp, entry, work / "good"], env=FAT)
+    content = (work / "good").read_bytes()
+    (work / "bad").write_bytes(content.replace(b"panic=10", b"panic=11"))
+    runner.run(["mcopy", "-o", "-i", esp, work / "bad", entry], env=FAT)
+    try:
+        yield
+    finally:
+        if up.machine.running():
+            up.machine.poweroff(BOOT_S)
+        runner.run(["mcopy", "-o", "-i", esp, work / "good", entry], env=FAT)
+
+
 def test_another_command_line_does_not_open_it(
     up: VmNode, tpm: Tpm, runner: Runner, tmp_path: Path
 ) -> None:
     """The version was good before, so the node stays up, and says what is wrong."""
-    up.machine.poweroff(BOOT_S)
-    esp = f"{up.disk}@@{partitions(runner, up.disk)[0].offset}"
-    runner.run(["mcopy", "-n", "-i", esp, ENTRY, tmp_path / "good"], env=FAT)
-    content = (tmp_path / "good").read_bytes()
-    (tmp_path / "bad").write_bytes(content.replace(b"panic=10", b"panic=11"))
-    runner.run(["mcopy", "-o", "-i", esp, tmp_path / "bad", ENTRY], env=FAT)
-    tpm.ready()
-    since = up.machine.start()
-    up.machine.wait_for("login:", BOOT_S, since=since)
-    up.machine.wait_for(REFUSED, 1, since=since)
-    shut = unknown(runner, up, up.machine)
-    wait_settled(shut)
-    assert not opened(shut)
-    device = say(shut, "cat /run/imgnode/var-device")
-    assert f"var      VOLATILE: {device} is encrypted" in say(shut, "imgnode status")
-    whose, text = told(shut)
-    assert whose == "image"
-    assert "imgnode var seal" in text
-    up.machine.poweroff(BOOT_S)
-    runner.run(["mcopy", "-o", "-i", esp, tmp_path / "good", ENTRY], env=FAT)
-    tpm.ready()
-    since = up.machine.start()
-    up.machine.wait_for("login:", BOOT_S, since=since)
+    with altered(runner, up, tmp_path):
+        switched_on(up, tpm)
+        shut = unknown(runner, up, up.machine)
+        wait_settled(shut)
+        assert not opened(shut)
+        device = say(shut, "cat /run/imgnode/var-device")
+        assert f"var      VOLATILE: {device} is encrypted" in say(shut, "imgnode status")
+        assert told(shut)[0] == "image"
+        shown = say(shut, "imgnode gate show")
+        assert REFUSED in shown
+        assert "imgnode var seal" in shown
+    switched_on(up, tpm)
     wait_settled(up)
     marked(up)
 
