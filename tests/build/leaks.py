@@ -43,7 +43,7 @@ def leaks(folder: Path, words: Sequence[str], point: Path) -> list[str]:
             found += [f"{name}: {line}" for line in _inside(path, pattern, point)]
         elif path.suffix != ".zst":
             found += [f"{name}: {line}" for line in search(path, pattern)]
-            found += [f"{name}, unpacked: {line}" for line in _packed(path, pattern)]
+            found += [f"{name}: {line}" for line in _packed(path, pattern)]
     return found
 
 
@@ -56,9 +56,19 @@ def _packed(path: Path, pattern: re.Pattern[bytes]) -> Iterator[str]:
         done = subprocess.run(
             ["zstd", "-dcq"], input=data[at:], capture_output=True, check=False
         ).stdout
-        if done.startswith(_CPIO):
-            yield from sorted({_told(match) for match in pattern.finditer(done)})
+        for name, content in _members(done):
+            yield from sorted({f"{name}: {_told(one)}" for one in pattern.finditer(content)})
         at = data.find(_ZSTD, at + 1)
+
+
+def _members(data: bytes) -> Iterator[tuple[str, bytes]]:
+    """Yield names and contents of a cpio archive's files (Linux, buffer-format.rst: newc)."""
+    at = 0
+    while data[at : at + 6] == _CPIO:
+        size, length = (int(data[at + place : at + place + 8], 16) for place in (54, 94))
+        begin = at + 110 + length + (-(at + 110 + length) % 4)
+        yield data[at + 110 : at + 110 + length - 1].decode(), data[begin : begin + size]
+        at = begin + size + (-size % 4)
 
 
 def _inside(image: Path, pattern: re.Pattern[bytes], point: Path) -> Iterator[str]:

@@ -263,6 +263,8 @@ def test_another_command_line_does_not_open_it(
 @contextmanager
 def elsewhere(runner: Runner, up: VmNode, words: tuple[str, ...]) -> Iterator[VmNode]:
     """Give the node's disk in another machine, which has its TPM or none."""
+    if up.machine.running():
+        up.machine.poweroff(BOOT_S)
     with Machine(runner, replace(up.machine.config, extra=words)) as machine:
         machine.wait_for("login:", BOOT_S)
         moved = unknown(runner, up, machine)
@@ -271,7 +273,6 @@ def elsewhere(runner: Runner, up: VmNode, words: tuple[str, ...]) -> Iterator[Vm
 
 
 def test_without_a_tpm_the_node_is_up_and_says_so(up: VmNode, runner: Runner) -> None:
-    up.machine.poweroff(BOOT_S)
     with elsewhere(runner, up, ()) as moved:
         assert not opened(moved)
         assert "this machine shows none" in say(moved, "imgnode status")
