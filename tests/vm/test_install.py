@@ -76,7 +76,7 @@ def come_up(bench: Bench) -> None:
 
 
 def test_a_power_cut_costs_time_only(bench_: Bench) -> None:
-    bench_.machine.wait_for("install: root.erofs [0-9]", INSTALL_S)
+    bench_.machine.wait_for("install: root.erofs", INSTALL_S)
     bench_.machine.power_cut()
     since = bench_.machine.start()
     ended = bench_.machine.wait_for(ENDED, INSTALL_S, since=since)
