@@ -44,8 +44,8 @@ test-provision: setup  ## the provisioning server in network namespaces, with re
 	$(PYTHON) -m pytest -n 2 --dist loadfile -m "not long" tests/provision
 
 .PHONY: test-build
-test-build: setup  ## real builds: reproducibility, bad input, interruption (root, minutes)
-	$(PYTHON) -m pytest -m "build and not long" tests/build
+test-build: setup  ## real builds, two side by side: reproducibility, bad input, interruption (root, minutes)
+	$(PYTHON) -m pytest -n 2 --dist loadfile -m "build and not long" tests/build
 
 .PHONY: test-vm
 test-vm: setup  ## the image in QEMU, two machines side by side (half an hour without KVM)

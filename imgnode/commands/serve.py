@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from imgnode.serve.facts import read_machine
 from imgnode.serve.plan import Plan, find_gpus, read_plan
 
 _ROOT = Path("/")
+_START = (sys.executable, "-P", "-m", "imgnode.serve")
 _SKIP, _BROKEN = 1, 255  # ExecCondition= (systemd.service(5)): 1 skips the unit, 255 fails it
 
 
@@ -31,7 +33,8 @@ def add(commands: Commands) -> None:
 
 
 def _run(_: argparse.Namespace) -> None:
-    sys.exit(runner.serve())
+    """Become the start: in this process all other commands are loaded, which it would carry on."""
+    os.execv(_START[0], _START)  # noqa: S606 - the same process goes on
 
 
 def _wanted(_: argparse.Namespace) -> None:

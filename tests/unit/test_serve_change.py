@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -337,8 +339,13 @@ def test_systemd_learns_whether_there_is_anything_to_serve(
 
     monkeypatch.setattr(runner, "wanted", wanted)
     assert call("serve", "wanted") == code
-    monkeypatch.setattr(runner, "serve", lambda: 1)
-    assert call("serve", "run") == 1
+
+
+def test_a_start_becomes_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    became: list[tuple[str, tuple[str, ...]]] = []
+    monkeypatch.setattr(os, "execv", lambda path, words: became.append((path, words)))
+    assert call("serve", "run") == 0
+    assert became == [(sys.executable, (sys.executable, "-P", "-m", "imgnode.serve"))]
 
 
 def test_not_root(systemd: Systemd, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:  # noqa: ANN401

@@ -29,11 +29,11 @@ from tests.vm.test_serving import judged, sudo, wait_serving
 RECEIVER = "10.0.2.100"
 NODE_SEED = "#cloud-config\nhostname: gpu-07\ninference:\n  model: org/toy\n"
 PROFILE = """\
-extends: cpu
+extends: {extends}
 description: a small container with a stand-in for vLLM
 container: recipe:box
 models: [toy]
-serve: {start_timeout_s: 300}
+serve: {{start_timeout_s: 300}}
 """
 # Has vLLM's metrics. While /cache/busy is there it computes, makes a token now and then, and is
 # mostly slower than anybody waits.
@@ -86,12 +86,15 @@ SLOW_S = 900.0
 Record = Callable[[str, object], None]
 
 
-def build_box(place: Place) -> Image:
-    """Build the box as a node of a site with an Alertmanager, with the checkout's cache."""
+def build_box(place: Place, extends: str = "cpu") -> Image:
+    """Build the box as a node of a site with an Alertmanager, with the checkout's cache.
+
+    `extends` is the profile that it is in, but for the container.
+    """
     copy_project(ROOT, place.project, link=False)
     for name, text in FILES.items():
         place.write(name, text)
-    place.write("config/profiles/boxed.yaml", PROFILE)
+    place.write("config/profiles/boxed.yaml", PROFILE.format(extends=extends))
     place.write("image/containers/box/recipe.yaml", RECIPE.replace("entrypoint: [python3]", ENTRY))
     place.write("image/containers/box/warm.py", WARM)
     site = place.project / "config/sites/debian.yaml"

@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from builder.vm.session import VmNode, VmSize
 from tests.build import gpuos
-from tests.unit import gpu_node
 from tests.vm.conftest import BOOT_S, wait_settled
+from tests.vm.fakegpu import ENVIRONMENT, FAKE, fit
 from tests.vm.test_serving import sudo
 
 pytestmark = [pytest.mark.vm, pytest.mark.long, pytest.mark.timeout(2400)]
 
 NODE_PROFILE = gpuos.NAME
 NODE_SIZE = VmSize(disk_bytes=96 << 30)  # sparse: the profile's var has at least 64 GiB
-FAKE = "/run/fake"
-ENVIRONMENT = f"LD_LIBRARY_PATH={FAKE} NVML_FAKE={FAKE}/scenario"
-DROP_IN = f"[Service]\\nEnvironment={ENVIRONMENT}\\n"
-UNITS = ("imgnode-health", "imgnode-exporter")
 SLOW_S = 600.0
-
-
-def put(node: VmNode, path: str, data: bytes) -> None:
-    text = base64.b64encode(data).decode()
-    sudo(
-        node, f"mkdir -p {Path(path).parent}; echo {text} | base64 -d | sudo tee {path} >/dev/null"
-    )
 
 
 def health(node: VmNode) -> dict[str, Any]:
@@ -55,14 +42,7 @@ def wait_for(what: Callable[[], bool], text: str) -> float:
 @pytest.fixture(scope="module")
 def fitted(up: VmNode, tmp_path_factory: pytest.TempPathFactory) -> VmNode:
     """Give the node the driver's library, which says that there are eight GPUs."""
-    library = gpu_node.build(tmp_path_factory.mktemp("nvml")) / "libnvidia-ml.so.1"
-    put(up, f"{FAKE}/libnvidia-ml.so.1", library.read_bytes())
-    put(up, f"{FAKE}/scenario", (gpu_node.FIXTURES / "a100.txt").read_bytes())
-    for unit in UNITS:
-        folder = f"/run/systemd/system/{unit}.service.d"
-        sudo(up, f"mkdir -p {folder}; printf '{DROP_IN}' | sudo tee {folder}/fake.conf")
-    sudo(up, "systemctl daemon-reload")
-    sudo(up, f"systemctl restart {' '.join(UNITS)}")
+    fit(up, tmp_path_factory.mktemp("nvml"))
     return up
 
 
