@@ -19,7 +19,7 @@ from builder.containers.payload import build_payload
 from builder.containers.remote import fetch_image
 from builder.core.context import Context
 from builder.core.errors import UserError
-from builder.core.files import copy_sparse, link_or_copy, remove_tree, write_atomic
+from builder.core.files import copy_sparse, link_or_copy, remove_tree, scratch, write_atomic
 from builder.core.hashing import sha256_file, sha256_tree, sha256_value
 from builder.core.mounts import enter_private_mounts
 from builder.core.offline import leave_network
@@ -323,16 +323,14 @@ def _appearing(out: Path) -> Iterator[Path]:
     """Give a folder beside `out` that takes its name only when all went well."""
     out.parent.mkdir(parents=True, exist_ok=True)
     folder, old = out.with_name(f".{out.name}.part"), out.with_name(f".{out.name}.old")
-    remove_tree(folder)
     remove_tree(old)
-    folder.mkdir()
-    try:
-        yield folder
-        if out.exists():
-            out.rename(old)
-        folder.rename(out)
-    finally:
-        if old.exists() and not out.exists():
-            old.rename(out)
-        remove_tree(folder)
-        remove_tree(old)
+    with scratch(folder):
+        try:
+            yield folder
+            if out.exists():
+                out.rename(old)
+            folder.rename(out)
+        finally:
+            if old.exists() and not out.exists():
+                old.rename(out)
+            remove_tree(old)

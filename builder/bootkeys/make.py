@@ -15,7 +15,7 @@ from pathlib import Path
 
 from builder.core.context import Context
 from builder.core.errors import UserError
-from builder.core.files import remove_tree
+from builder.core.files import scratch
 from builder.core.gpg import need_programs
 from builder.core.process import CommandError, Runner
 
@@ -46,16 +46,11 @@ def new_boot_keys(context: Context, folder: Path, name: str, trusted: Sequence[P
     files = tuple(f"{role}.{end}" for role in ROLES for end in ("auth", "crt", "key"))
     _check(context, folder, name, [folder / file for file in files])
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    work = folder / ".boot-keys.part"
-    remove_tree(work)  # of a run that was killed
-    work.mkdir(mode=0o700)
-    try:
+    with scratch(folder / ".boot-keys.part", 0o700) as work:
         _make(context.runner, work, name, trusted)
         for file in files:
             (work / file).chmod(0o600 if file.endswith(".key") else 0o644)
             (work / file).rename(folder / file)
-    finally:
-        remove_tree(work)
     return BootKeys(folder, files)
 
 
@@ -68,11 +63,8 @@ def new_pcr_key(context: Context, folder: Path) -> BootKeys:
     files = (PCR_KEY, PCR_PUBLIC)
     _check_place(context, folder, [folder / file for file in files])
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    work = folder / ".pcr-key.part"
-    remove_tree(work)  # of a run that was killed
-    work.mkdir(mode=0o700)
-    key, public = work / PCR_KEY, work / PCR_PUBLIC
-    try:
+    with scratch(folder / ".pcr-key.part", 0o700) as work:
+        key, public = work / PCR_KEY, work / PCR_PUBLIC
         told = ["-algorithm", "RSA", "-pkeyopt", f"rsa_keygen_bits:{_BITS}"]
         context.runner.run(["openssl", "genpkey", *told, "-out", key])
         context.runner.run(["openssl", "pkey", "-in", key, "-pubout", "-out", public])
@@ -80,8 +72,6 @@ def new_pcr_key(context: Context, folder: Path) -> BootKeys:
         public.chmod(0o644)
         for file in files:
             (work / file).rename(folder / file)
-    finally:
-        remove_tree(work)
     return BootKeys(folder, files)
 
 

@@ -53,8 +53,11 @@ def command(
         target = (out or context.project.out / f"installer-{profile}.efi").absolute()
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(f".{target.name}.part")
-        copy_sparse(context.runner, made, part)
-        part.replace(target)
+        try:
+            copy_sparse(context.runner, made, part)
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
         if not as_json:
             context.emit(Note("info", f"installer of {profile}: {decimal(target.stat().st_size)}"))
     print(target)

@@ -92,16 +92,16 @@ class Cache:
     def workspace(self, name: str) -> Iterator[Path]:
         """Give an empty folder on the cache's file system; it is gone afterwards."""
         folder = self.root / "work" / f"{name}-{os.getpid()}-{time.monotonic_ns()}"
-        with self._guard():
-            folder.mkdir(parents=True)
-            lock = _try_lock(folder / ".lock")
-        with lock:
-            content = folder / "content"
-            content.mkdir()
-            try:
+        content = folder / "content"
+        try:  # before it is made: an interrupt may come as soon as it is there
+            with self._guard():
+                folder.mkdir(parents=True)
+                lock = _try_lock(folder / ".lock")
+            with lock:
+                content.mkdir()
                 yield content
-            finally:
-                remove_tree(folder)
+        finally:
+            remove_tree(folder)
 
     def entries(self) -> list[Entry]:
         """Return every stage result, the least recently used first."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from builder.core.process import Runner
@@ -30,6 +32,17 @@ def write_atomic(path: Path, text: str, mode: int = 0o644) -> None:
 def remove_tree(path: Path) -> None:
     """Remove a folder and all in it; one that is not there is fine."""
     shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def scratch(folder: Path, mode: int = 0o755) -> Iterator[Path]:
+    """Give an empty folder, without what a killed run has left there; it is gone afterwards."""
+    remove_tree(folder)
+    try:  # before it is made: an interrupt may come as soon as it is there
+        folder.mkdir(mode, parents=True)
+        yield folder
+    finally:
+        remove_tree(folder)
 
 
 def tree_bytes(root: Path) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from builder.core.context import Context
 from builder.core.errors import UserError
-from builder.core.files import remove_tree
+from builder.core.files import scratch
 from builder.core.gpg import PublicKey, need_programs, private_gpg, show_keys
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -43,10 +43,7 @@ def new_key(context: Context, folder: Path, name: str, passphrase: Path | None) 
     secret, public = folder / f"{name}{SECRET_END}", folder / f"{name}{PUBLIC_END}"
     _check(context, folder, name, [secret, public])
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    work = folder / f".{name}.part"
-    remove_tree(work)  # of a run that was killed
-    work.mkdir(mode=0o700)
-    try:
+    with scratch(folder / f".{name}.part", 0o700) as work:
         files = {"passphrase": passphrase} if passphrase else {}
         script = _MAKE.format(user=shlex.quote(f"{name} (imgbuild release key)"))
         private_gpg(context.runner, script, files=files, work=work)
@@ -54,8 +51,6 @@ def new_key(context: Context, folder: Path, name: str, passphrase: Path | None) 
         (work / "public").chmod(0o644)
         (work / "secret").rename(secret)
         (work / "public").rename(public)
-    finally:
-        remove_tree(work)
     return NewKey(show_keys(context.runner, public)[0], secret, public)
 
 

@@ -15,7 +15,7 @@ from builder.core.blockscan import scan, wrong_range
 from builder.core.context import Context
 from builder.core.errors import UserError
 from builder.core.events import Note
-from builder.core.files import copy_sparse, link_or_copy, remove_tree
+from builder.core.files import copy_sparse, link_or_copy, scratch
 from builder.core.hashing import sha256_file
 from builder.model.artifacts import CYCLONEDX, DOCUMENTS, SPDX, Manifest
 from builder.model.release import (
@@ -153,23 +153,23 @@ def _store_layers(context: Context, image: Image, repository: Repository) -> Non
             continue
         target.parent.mkdir(exist_ok=True)
         part = target.with_name(f".{target.name}{PART}")
-        link_or_copy(context.runner, image.folder / LAYERS / layer.name, part)
-        part.rename(target)
+        try:
+            link_or_copy(context.runner, image.folder / LAYERS / layer.name, part)
+            part.rename(target)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 @contextmanager
 def _appearing(context: Context, final: Path) -> Iterator[Path]:
     folder = final.with_name(f".{final.name}{PART}")
-    folder.mkdir(parents=True)
-    try:
+    with scratch(folder):
         yield folder
         for path in folder.iterdir():
             path.chmod(0o444)
         context.runner.run(["sync", "--file-system", folder])
         folder.rename(final)
         context.runner.run(["sync", final.parent])
-    finally:
-        remove_tree(folder)
 
 
 def _files(

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from builder.core.context import Context
-from builder.core.files import remove_tree
+from builder.core.files import scratch
 from builder.core.gpg import check_signature
 from builder.core.hashing import sha256_file
 from builder.model.release import Channel
@@ -109,14 +109,10 @@ def check_version(check: Check, image_id: str, version: str) -> set[str]:
     listed, keys = signed
     if not _all_as_listed(check, folder, listed):
         return set()
-    inner = check.work / "content"
-    inner.mkdir()
-    try:
+    with scratch(check.work / "content") as inner:
         layers = check_content(
             check.context.runner, check.repository, folder, listed, inner, check.tell
         )
-    finally:
-        remove_tree(inner)
     if len(check.verdict.problems) == found:
         count = f"{len(listed)} sums, {len(layers)} layers"
         check.verdict.checked.append(f"version {image_id}/{version}: {count}, {_by(keys)}")

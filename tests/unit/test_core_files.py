@@ -12,6 +12,7 @@ from builder.core.files import (
     copy_own,
     copy_sparse,
     remove_tree,
+    scratch,
     tree_bytes,
     write_atomic,
 )
@@ -134,3 +135,21 @@ def test_copy_sparse_keeps_holes_and_shares_blocks(tmp_path: Path) -> None:
     (words,) = runner.calls
     assert {"--sparse=always", "--reflink=auto"} <= set(words)
     assert words[-3:] == ["--", str(tmp_path / "-a"), str(tmp_path / "b")]
+
+
+def test_an_interrupt_leaves_no_folder_however_early(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, mkdir = tmp_path / ".out.part", Path.mkdir
+    mkdir(folder)
+    (folder / "left by a killed run").touch()
+
+    def made(path: Path, mode: int, *, parents: bool) -> None:
+        assert not path.exists()
+        mkdir(path, mode, parents)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "mkdir", made)
+    with pytest.raises(KeyboardInterrupt), scratch(folder):
+        pytest.fail("it went on")
+    assert not folder.exists()
