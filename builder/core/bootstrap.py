@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from builder.core.errors import UserError
 from builder.core.files import link_or_copy
-from builder.core.hashing import sha256_file
+from builder.core.hashing import checked
 from builder.core.process import Runner
 from builder.model.lock import LockedPackage
 
@@ -45,15 +45,7 @@ def checked_deb(cache: Path, package: LockedPackage) -> Path:
 
     Raises UserError when the cached file no longer has its locked digest.
     """
-    source = deb_path(cache, package)
-    actual = sha256_file(source)
-    if actual != package.sha256:
-        source.unlink()
-        raise UserError(
-            f"{package.file_name}: SHA-256 is {actual}, the lock says {package.sha256}",
-            hint="the cached file was damaged and is removed: build again",
-        )
-    return source
+    return checked(deb_path(cache, package), package.sha256, package.file_name)
 
 
 def local_repository(

@@ -9,6 +9,8 @@ import stat
 from pathlib import Path
 from typing import Any
 
+from builder.core.errors import UserError
+
 _CHUNK = 1 << 20
 
 
@@ -19,6 +21,21 @@ def sha256_file(path: Path) -> str:
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def checked(path: Path, sha256: str, name: str) -> Path:
+    """Return a file of the cache that has its locked digest; people know it by `name`.
+
+    One that has not is removed, and UserError raised: the next build fetches it anew.
+    """
+    actual = sha256_file(path)
+    if actual != sha256:
+        path.unlink()
+        raise UserError(
+            f"{name}: SHA-256 is {actual}, the lock says {sha256}",
+            hint="the cached file was damaged and is removed: build again",
+        )
+    return path
 
 
 def sha256_value(value: Any) -> str:  # noqa: ANN401 - any JSON value

@@ -12,8 +12,7 @@ from installer.records import RecordEntry
 from installer.sources import WheelFile
 from installer.utils import Scheme
 
-from builder.core.errors import UserError
-from builder.core.hashing import sha256_file
+from builder.core.hashing import checked
 from builder.model.lock import LockedWheel
 
 _INTERPRETER = "/usr/bin/python3"
@@ -29,15 +28,7 @@ def checked_wheel(cache: Path, wheel: LockedWheel) -> Path:
 
     Raises UserError when the cached file no longer has its locked digest.
     """
-    source = wheel_path(cache, wheel)
-    actual = sha256_file(source)
-    if actual != wheel.sha256:
-        source.unlink()
-        raise UserError(
-            f"{wheel.file_name}: SHA-256 is {actual}, the lock says {wheel.sha256}",
-            hint="the cached file was damaged and is removed: build again",
-        )
-    return source
+    return checked(wheel_path(cache, wheel), wheel.sha256, wheel.file_name)
 
 
 class _Destination(SchemeDictionaryDestination):
