@@ -12,7 +12,7 @@ from imgnode.alone import CHANGE, Lock
 from imgnode.gate import quarantine
 from imgnode.health.contract import Finding, Remedy
 from imgnode.recover import history
-from imgnode.recover.engine import Engine
+from imgnode.recover.engine import ACTOR, Engine
 from imgnode.recover.state import Store, Trouble
 from imgnode.recover.steps import STEPS, Target
 from imgnode.recover.work import Start, Work, start
@@ -24,7 +24,10 @@ class Busy(Exception):
     """Somebody else changes something on this node just now."""
 
     def __init__(self, who: str) -> None:
-        super().__init__(f"{who} goes on; nothing was done (hint: try again when it has ended)")
+        hint = "try again when it has ended"
+        if who == ACTOR:
+            hint = "imgnode recover pause ends its wait in seconds; then try again"
+        super().__init__(f"{who} goes on; nothing was done (hint: {hint})")
 
 
 def run_ladder(root: Path = Path("/")) -> bool:

@@ -29,6 +29,7 @@ from imgnode.recover.state import NODE, Episode, Running, State, Store, Trouble,
 from imgnode.recover.steps import STEPS, Target
 from imgnode.recover.work import Start, Work, start
 
+ACTOR = "recovery"  # who has the lock of all that changes the node
 _ERR, _NOTICE = "<3>", "<5>"  # sd-daemon(3)
 Tell = Callable[[Sequence[Finding], float], None]
 
@@ -151,7 +152,7 @@ class Engine:
         rung = ladder.next_rung(trouble, tried, state, wall, can_reboot=self._can_reboot())
         if rung is None:
             return self._give_up(trouble, tried)
-        busy = self._lock.take("recovery")
+        busy = self._lock.take(ACTOR)
         if busy is not None:
             return Told(WAITING, f"{busy} goes on: {trouble.fact}")
         return self._begin_rung(rung, trouble, now)
@@ -182,7 +183,7 @@ class Engine:
 
     def _go_on(self, running: Running, found: Sequence[Finding], now: float) -> Told:
         """Go on with the rung that is begun, here or by an engine before this one."""
-        if not self._lock.held and (busy := self._lock.take("recovery")) is not None:
+        if not self._lock.held and (busy := self._lock.take(ACTOR)) is not None:
             return Told(WAITING, f"{busy} goes on")
         rung, episode = RUNGS.get(running.rung), self.state.episodes.get(running.family)
         if rung is None or episode is None:
@@ -192,8 +193,9 @@ class Engine:
             step = rung.steps[self.state.running.step]
             if not self._do(step, episode.trouble, self.state.running, now):
                 return Told(ACTING, f"{rung.name}: {step}: {episode.trouble.fact}")
-        if rung.name == Remedy.QUARANTINE or self._cannot_wait(running):
-            return self._leave(running, episode)
+        why = self._cannot_wait(running)
+        if rung.name == Remedy.QUARANTINE or why is not None:
+            return self._leave(running, episode, why)
         if self._check is None:
             trouble, root = episode.trouble, self._root
             self._check = Check(running, rung, trouble, same_boot, now, root, self._hopeless)
@@ -211,18 +213,25 @@ class Engine:
             return self._end(running, None)
         return self._end(running, replace(episode, tried=(*episode.tried, running.rung)))
 
-    def _leave(self, running: Running, episode: Episode) -> Told:
-        """End a rung at which it is of no use to look whether it has helped."""
+    def _leave(self, running: Running, episode: Episode, why: str | None) -> Told:
+        """End a rung without a look whether it has helped."""
         if running.rung == Remedy.QUARANTINE:
             return self._end(running, replace(episode, given_up=True))
-        text = f"{running.rung}: something worse came up"
-        self._note("left", episode.trouble, text=text)
+        self._note("left", episode.trouble, text=f"{running.rung}: {why}")
         return self._end(running, episode)
 
-    def _cannot_wait(self, running: Running) -> bool:
-        """Tell whether something is seen for which the look at a finished rung is left."""
+    def _cannot_wait(self, running: Running) -> str | None:
+        """Return for what the look at a finished rung is left, None where it goes on.
+
+        It may take as long as a model loads, and nobody else changes anything meanwhile.
+        """
         others = (one for one in self._seen.now() if one.family == NODE)
-        return any(running.family != NODE or one.remedy == Remedy.QUARANTINE for one in others)
+        if any(running.family != NODE or one.remedy == Remedy.QUARANTINE for one in others):
+            return "something worse came up"
+        if running.manual:
+            return None
+        why = quarantine.read(self._root)
+        return self._holds.by_hand() if why is None else f"quarantine: {why}"
 
     def _do(self, step: str, trouble: Trouble, running: Running, now: float) -> bool:
         """Go on with one step; tell whether it is done."""

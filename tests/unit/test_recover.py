@@ -117,6 +117,22 @@ def test_the_look_at_a_unit_does_not_keep_the_node_waiting(node: Node) -> None:
     assert node.events()[:3] == ["begin", "left", "begin"]
 
 
+@pytest.mark.parametrize("by", ["pause", "maintenance", "quarantine"])
+def test_a_person_need_not_wait_for_the_look_at_a_rung(node: Node, by: str) -> None:
+    node.serves = None
+    node.rounds(60, [STALLED])
+    assert node.engine.busy
+    if by == "pause":
+        holds.pause(None, node.wall, node.root)
+    elif by == "maintenance":
+        serve_node.put(node.root / MAINTENANCE, "")
+    else:
+        quarantine.impose("a person says so", node.root, lasting=True)
+    node.rounds(600)
+    assert not node.engine.busy
+    assert (node.steps(), node.events()) == (LADDER, ["begin", "left"])
+
+
 def test_what_asks_for_quarantine_does_not_wait_for_a_load(node: Node) -> None:
     node.serves = None
     node.rounds(60, [STALLED])
