@@ -100,8 +100,10 @@ def _partition(runner: Runner, disk: Path, esp: int, size: int) -> None:
 
 
 def _fill_esp(runner: Runner, disk: Path, size: int, installer: Path) -> None:
-    place = f"--offset={_MIB // _SECTOR}"
-    runner.run(["mkfs.vfat", "-F", "32", "-n", "INSTALLER", place, disk, str(size // _KIB)])
+    # One sector a cluster, or with an offset mkfs.vfat goes by the size of the whole disk, and
+    # mtools take a FAT32 of few clusters for another kind.
+    form = ["mkfs.vfat", "-F", "32", "-s", "1", "-n", "INSTALLER", f"--offset={_MIB // _SECTOR}"]
+    runner.run([*form, disk, str(size // _KIB)])
     where = f"{disk}@@{_MIB}"
     runner.run(["mmd", "-i", where, "::/EFI", "::/EFI/BOOT"])
     runner.run(["mcopy", "-i", where, installer, _BOOT])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,8 @@ from builder.core.errors import UserError
 from builder.core.process import Runner
 from builder.flash.carried import Carried, find_carried
 from builder.flash.devices import find_device
-from builder.flash.stick import check_installer, make_stick
-from builder.vm.gpt import partitions
+from builder.flash.stick import Stick, check_installer, make_stick
+from builder.vm.gpt import Partition, partitions
 from tests.unit.hostile import Key
 from tests.unit.images import manifest
 from tests.unit.resolve_project import files
@@ -140,6 +141,13 @@ def test_an_installer_must_be_one(tmp_path: Path, installer: Path) -> None:
         check_installer(installer)
 
 
+def boot_program(stick: Stick, esp: Partition, work: Path) -> bytes:
+    boots = work / "boots.efi"
+    place = f"{stick.file}@@{esp.offset}"
+    Runner().run(["mcopy", "-i", place, "::/EFI/BOOT/BOOTX64.EFI", boots])
+    return boots.read_bytes()
+
+
 def test_the_stick_holds_it_all(repository: Repository, tmp_path: Path, installer: Path) -> None:
     found = repository.carried(tmp_path)
     made = make_stick(Runner(), installer, found, {"image_id": IMAGE}, tmp_path)
@@ -149,10 +157,7 @@ def test_the_stick_holds_it_all(repository: Repository, tmp_path: Path, installe
         made.file.stat().st_size,
         f"installer of {IMAGE} {NEW}",
     )
-    boots = tmp_path / "boots.efi"
-    place = f"{made.file}@@{esp.offset}"
-    Runner().run(["mcopy", "-i", place, "::/EFI/BOOT/BOOTX64.EFI", boots])
-    assert boots.read_bytes() == installer.read_bytes()
+    assert boot_program(made, esp, tmp_path) == installer.read_bytes()
     part = tmp_path / "release.ext4"
     with made.file.open("rb") as stream:
         stream.seek(release.offset)
@@ -163,6 +168,17 @@ def test_the_stick_holds_it_all(repository: Repository, tmp_path: Path, installe
         assert copy.read_bytes() == path.read_bytes(), name
     listed = Runner().run(["debugfs", "-R", "stat /order.json", part]).stdout
     assert "Mode:  0600" in listed
+
+
+def test_a_stick_of_any_size_boots(repository: Repository, tmp_path: Path, installer: Path) -> None:
+    found = repository.carried(tmp_path)
+    large = tmp_path / "large.erofs"
+    large.touch()
+    os.truncate(large, 3 << 30)
+    found = replace(found, files={**found.files, f"layers/{'f' * 64}.erofs": large})
+    made = make_stick(Runner(), installer, found, {"image_id": IMAGE}, tmp_path)
+    esp = partitions(Runner(), made.file)[0]
+    assert boot_program(made, esp, tmp_path) == installer.read_bytes()
 
 
 def test_the_command(call: Call, repository: Repository, installer: Path, tmp_path: Path) -> None:
