@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -141,6 +142,16 @@ def wait_settled(node: VmNode) -> None:
     """Wait for SSH and for the end of all start jobs."""
     node.ssh.wait_ready(BOOT_S)
     node.ssh.run("systemctl is-system-running --wait", BOOT_S)
+
+
+Record = Callable[[str, object], None]
+
+
+def note(record: Record, name: str, since: float) -> None:
+    """Record and print the seconds since a moment."""
+    seconds = round(time.monotonic() - since)
+    record(name, seconds)
+    print(f"{name}: {seconds} s")
 
 
 Restart = Callable[[], None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -15,7 +15,9 @@ from builder.core.process import Runner
 from builder.vm.keep import keeping
 from builder.vm.machine import Machine
 from builder.vm.qemu import Accel, HostService, VmConfig
+from builder.vm.session import VmNode
 from builder.vm.ssh import Ssh, SshKey, make_key
+from tests.build.boxed import add_node
 from tests.build.command import Place
 from tests.build.secureboot import signing
 from tests.vm.conftest import FOLDER, ROOT
@@ -25,7 +27,7 @@ VERSION = "1.0"
 GIB = 1 << 30
 INSTALL_S = 900.0
 BOOT_KEYS = "boot-keys"
-_STICK = GIB
+_STICK = 4 * GIB
 
 
 @dataclass(frozen=True)
@@ -36,27 +38,31 @@ class Workshop:
     key: SshKey
     installer: Path
 
-    def seed(self, host: str) -> Path:
-        """Write the seed of a node."""
+    def seed(self, host: str, **more: object) -> Path:
+        """Write the seed of a node that `key` opens; `more` are further keys of it."""
         file = self.versions.place.top / f"{host}.yaml"
-        keys = [self.key.public.strip()]
-        values = {"hostname": host, "ssh_authorized_keys": keys}
-        file.write_text(f"#cloud-config\n{yaml.safe_dump(values, width=4096)}")
+        file.write_text(seed_text(host, ssh_authorized_keys=[self.key.public.strip()], **more))
         return file
 
-    def stick(self, host: str, *words: str, repository: Path | None = None) -> Path:
+    def stick(self, seed: Path, *words: str, repository: Path | None = None) -> Path:
         """Return a plain file as `imgbuild flash --installer` leaves a stick."""
-        made = self.versions.place.top / f"{host}.stick"
+        made = self.versions.place.top / f"{seed.stem}.stick"
         made.touch()
         with made.open("r+b") as stream:
             stream.truncate(_STICK)
-        release = (repository or self.versions.repository) / "imgbuild-bare" / VERSION
+        image_id = f"imgbuild-{self.versions.profile}"
+        release = (repository or self.versions.repository) / image_id / VERSION
         self.versions.place.run(
             *("flash", str(made), "--installer", str(self.installer), "--image", str(release)),
-            *("--seed", str(self.seed(host)), "--disk", "largest"),
+            *("--seed", str(seed), "--disk", "largest"),
             *("--yes", "--serial", "none", "--erase", *words),
         ).done()
         return made
+
+
+def seed_text(host: str, **more: object) -> str:
+    """Return the seed of a node; `more` are further keys of it."""
+    return f"#cloud-config\n{yaml.safe_dump({'hostname': host, **more}, width=4096)}"
 
 
 def make_workshop(runner: Runner, versions: Versions) -> Workshop:
@@ -73,9 +79,15 @@ def make_workshop(runner: Runner, versions: Versions) -> Workshop:
 
 
 @contextmanager
-def open_workshop(runner: Runner, top: Path, *, signs: bool = False) -> Iterator[Workshop]:
-    """Give a workshop below `top`, which goes with it; one that `signs` has Secure Boot keys."""
-    versions = make_versions(ROOT, top, FOLDER.parent)
+def open_workshop(
+    runner: Runner, top: Path, profile: str = "bare", *, signs: bool = False
+) -> Iterator[Workshop]:
+    """Give a workshop below `top`, which goes with it.
+
+    Nodes of profile `boxed` serve `org/toy`. One that `signs` has Secure Boot keys.
+    """
+    versions = make_versions(ROOT, top, FOLDER.parent, profile)
+    add_node(versions.place)
     try:
         if signs:
             _sign(versions.place)
@@ -117,15 +129,6 @@ def second(path: Path, *, read_only: bool = False) -> tuple[str, ...]:
     return ("-drive", drive, "-device", device)
 
 
-@dataclass
-class Bench:
-    """A machine with two disks, and what it posted of its progress."""
-
-    machine: Machine
-    ssh: Ssh
-    posts: list[dict[str, object]] = field(default_factory=list)
-
-
 @contextmanager
 def bench(
     runner: Runner,
@@ -135,16 +138,22 @@ def bench(
     extra: tuple[str, ...],
     services: tuple[HostService, ...] = (),
     write_log: Path | None = None,
-) -> Iterator[Bench]:
+    memory_mib: int = 2048,
+) -> Iterator[VmNode]:
     """Switch a machine on; its console is kept when something fails."""
     work = Path(tempfile.mkdtemp(prefix="bench-", dir=workshop.versions.place.top))
     config = VmConfig(
-        disk=disk, accel=accel, extra=extra, host_services=services, write_log=write_log
+        disk=disk,
+        accel=accel,
+        memory_mib=memory_mib,
+        extra=extra,
+        host_services=services,
+        write_log=write_log,
     )
     try:
         with Machine(runner, config) as machine:
             ssh = Ssh(runner, work / "ssh", port=machine.ports[22], key=workshop.key)
             with keeping(machine, ssh, ROOT / "out" / "failed-tests" / "test_install"):
-                yield Bench(machine, ssh)
+                yield VmNode(machine, ssh, disk, workshop.key.public)
     finally:
         remove_tree(work)

@@ -21,20 +21,13 @@ from builder.core.files import remove_tree
 from builder.core.process import Runner
 from builder.vm.qemu import Accel, HostService
 from builder.vm.session import VmNode, VmSize, start_node
-from tests.build.boxed import FILES, RECIPE
+from tests.build.boxed import add_node
 from tests.build.command import Place, copy_project
-from tests.vm.conftest import BOOT_S, FOLDER, ROOT, Image, keep_if_failed, wait_settled
+from tests.vm.conftest import BOOT_S, FOLDER, ROOT, Image, Record, keep_if_failed, wait_settled
 from tests.vm.test_serving import judged, sudo, wait_serving
 
 RECEIVER = "10.0.2.100"
 NODE_SEED = "#cloud-config\nhostname: gpu-07\ninference:\n  model: org/toy\n"
-PROFILE = """\
-extends: {extends}
-description: a small container with a stand-in for vLLM
-container: recipe:box
-models: [toy]
-serve: {{start_timeout_s: 300}}
-"""
 # Has vLLM's metrics. While /cache/busy is there it computes, makes a token now and then, and is
 # mostly slower than anybody waits.
 SERVER = """\
@@ -79,11 +72,9 @@ class Answer(http.server.BaseHTTPRequestHandler):
 threading.Thread(target=burn, daemon=True).start()
 http.server.ThreadingHTTPServer(("", 8000), Answer).serve_forever()
 """
-WARM = f"import pathlib, sys\n\npathlib.Path(sys.argv[1], 'server.py').write_text({SERVER!r})\n"
-ENTRY = "entrypoint: [python3, /usr/local/share/imgnode/cache/server.py]"
+STARTS = "serve: {start_timeout_s: 300}\n"
 CACHE = "/var/lib/imgnode/cache"
 SLOW_S = 900.0
-Record = Callable[[str, object], None]
 
 
 def build_box(place: Place, extends: str = "cpu") -> Image:
@@ -92,11 +83,7 @@ def build_box(place: Place, extends: str = "cpu") -> Image:
     `extends` is the profile that it is in, but for the container.
     """
     copy_project(ROOT, place.project, link=False)
-    for name, text in FILES.items():
-        place.write(name, text)
-    place.write("config/profiles/boxed.yaml", PROFILE.format(extends=extends))
-    place.write("image/containers/box/recipe.yaml", RECIPE.replace("entrypoint: [python3]", ENTRY))
-    place.write("image/containers/box/warm.py", WARM)
+    add_node(place, SERVER, extends=extends, more=STARTS)
     site = place.project / "config/sites/debian.yaml"
     site.write_text(f"{site.read_text()}alerts: {{receiver: 'http://{RECEIVER}:9093'}}\n")
     place.build("boxed", env={"IMGBUILD_CACHE": str(FOLDER.parent)}).done()

@@ -13,7 +13,7 @@ import pytest
 
 from builder.core.files import remove_tree
 from builder.vm.session import VmNode
-from tests.build.boxed import FILES, RECIPE
+from tests.build.boxed import add_node
 from tests.build.command import Place, copy_project
 from tests.vm.conftest import FOLDER, ROOT, Image
 from tests.vm.test_serving import container, sudo, wait_serving
@@ -21,27 +21,6 @@ from tests.vm.test_serving import container, sudo, wait_serving
 pytestmark = [pytest.mark.vm, pytest.mark.long, pytest.mark.timeout(1800)]
 
 NODE_SEED = "#cloud-config\nhostname: gpu-07\ninference:\n  model: org/toy\n"
-PROFILE = """\
-extends: cpu
-description: a small container whose Docker has another store
-container: recipe:box
-models: [toy]
-"""
-SERVER = """\
-import http.server, json
-
-class Answer(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(json.dumps({"usage": {"completion_tokens": 1}}).encode())
-
-    do_POST = do_GET
-
-http.server.HTTPServer(("", 8000), Answer).serve_forever()
-"""
-WARM = f"import pathlib, sys\n\npathlib.Path(sys.argv[1], 'server.py').write_text({SERVER!r})\n"
-ENTRY = "entrypoint: [python3, /usr/local/share/imgnode/cache/server.py]"
 DAEMON = "overlays/container/etc/docker/daemon.json.j2"
 WHY = "does not take the seeded layers: it loads a copy"
 
@@ -51,11 +30,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
     """Build the box as a node, with the checkout's cache."""
     place = Place(tmp_path_factory.mktemp("copy"))
     copy_project(ROOT, place.project, link=False)
-    for name, text in FILES.items():
-        place.write(name, text)
-    place.write("config/profiles/boxed.yaml", PROFILE)
-    place.write("image/containers/box/recipe.yaml", RECIPE.replace("entrypoint: [python3]", ENTRY))
-    place.write("image/containers/box/warm.py", WARM)
+    add_node(place)
     place.write(DAEMON, (ROOT / DAEMON).read_text().replace('"overlay2"', '"vfs"'))
     try:
         place.build("boxed", env={"IMGBUILD_CACHE": str(FOLDER.parent)}).done()

@@ -22,8 +22,7 @@ from builder.vm.keep import keep_evidence, keeping
 from builder.vm.qemu import Accel, HostService
 from builder.vm.session import VmNode, VmSize, start_node
 from builder.vm.ssh import make_key
-from tests.build.boxed import FILES, RECIPE
-from tests.build.standin import STAND_IN
+from tests.build.boxed import add_node
 from tests.vm.conftest import FOLDER, ROOT
 from tests.vm.fleet import MODEL, Site, address, asking, card, network, proxied
 from tests.vm.releases import Releases
@@ -33,19 +32,7 @@ pytestmark = [pytest.mark.vm, pytest.mark.long, pytest.mark.timeout(5400)]
 
 FIRST, SECOND, PANIC = "2099.1", "2099.2", "2099.3"
 NAMES = tuple(f"gpu-{n:02}" for n in range(1, int(os.environ.get("FLEET_NODES", "3")) + 1))
-PROFILE = """\
-extends: cpu
-description: a small container with a stand-in server
-container: recipe:box
-models: [toy]
-"""
 PANICS = "kernel:\n  cmdline: [console=ttyS0, panic=10, rdinit=/nowhere]\n"
-ENTRY = "entrypoint: [python3, /usr/local/share/imgnode/cache/server.py]"
-WARM = f"""\
-import pathlib, sys
-
-pathlib.Path(sys.argv[1], "server.py").write_text({STAND_IN!r})
-"""
 SIZE = VmSize(cpus=1, memory_mib=1536)  # three of them share two processors
 SLOW_S = 1800.0
 LOGS = ROOT / "out/failed-tests/tests.vm.test_fleet"
@@ -56,11 +43,6 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Versions]:
     """Release a first version that serves."""
     made = make_versions(ROOT, tmp_path_factory.mktemp("fleet"), FOLDER.parent, "boxed")
     try:
-        for name, text in FILES.items():
-            made.place.write(name, text)
-        recipe = RECIPE.replace("entrypoint: [python3]", ENTRY)
-        made.place.write("image/containers/box/recipe.yaml", recipe)
-        made.place.write("image/containers/box/warm.py", WARM)
         bring_out(made, FIRST)
         yield made
     finally:
@@ -69,7 +51,7 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Versions]:
 
 def bring_out(versions: Versions, version: str, more: str = "") -> None:
     """Build and release a version whose profile says a little more."""
-    versions.place.write("config/profiles/boxed.yaml", PROFILE + more)
+    add_node(versions.place, more=more)
     versions.place.write("overlays/base/etc/motd", f"version {version}\n")
     versions.build(version)
     versions.release(version)

@@ -1,6 +1,7 @@
-"""From an empty disk to a node: a stick boots, installs, and the disk comes up with its seed.
+"""From an empty disk to a node that serves: a stick boots, installs, the disk obeys its seed.
 
-The tests follow one machine, in this order; its power fails once on the way.
+The tests follow one machine, in this order; its power fails once on the way. Its container is the
+small box with a stand-in server.
 """
 
 from __future__ import annotations
@@ -12,31 +13,35 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from builder.core.process import Runner
-from builder.vm.qemu import Accel, HostService
+from builder.vm.qemu import API_PORT, Accel, HostService
+from builder.vm.session import VmNode
 from tests.unit.install_room import listening
 from tests.vm.installing import (
     GIB,
     INSTALL_S,
     VERSION,
-    Bench,
     Workshop,
     bench,
     blank,
     open_workshop,
     second,
 )
+from tests.vm.test_serving import judged, wait_serving
 from tests.vm.versions import SERVER
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(2 * 3600)]
 ENDED = r"install: (done|failed).*"
 UP_S = 1200.0
+MODELS = "/var/lib/imgnode/models"
+LAYERS = "/var/lib/imgnode/layers"
 
 
 @pytest.fixture(scope="module")
 def workshop(runner: Runner, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
-    with open_workshop(runner, tmp_path_factory.mktemp("versions")) as made:
+    with open_workshop(runner, tmp_path_factory.mktemp("versions"), "boxed") as made:
         yield made
 
 
@@ -53,10 +58,11 @@ def target(workshop: Workshop) -> Path:
 @pytest.fixture(scope="module")
 def bench_(
     runner: Runner, workshop: Workshop, accel: Accel, target: Path, posts: list[dict[str, Any]]
-) -> Iterator[Bench]:
+) -> Iterator[VmNode]:
     """A machine with an empty disk, a stick, and a server that takes its progress."""
     report = f"http://{SERVER}/progress"
-    stick = workshop.stick("gpu-07", "--then", "reboot", "--report", report)
+    seed = workshop.seed("gpu-07", inference={"model": "org/toy"})
+    stick = workshop.stick(seed, "--then", "reboot", "--report", report)
     with listening(posts) as address:
         services = (HostService(SERVER, 80, int(address.rpartition(":")[2].partition("/")[0])),)
         extra = second(stick, read_only=True)
@@ -64,18 +70,26 @@ def bench_(
             yield made
 
 
-def say(bench: Bench, command: str) -> str:
+def say(bench: VmNode, command: str) -> str:
     done = bench.ssh.run(command, UP_S)
     assert done.rc == 0, f"{command}: {done.rc}\n{done.stdout}\n{done.stderr}"
     return done.stdout.strip()
 
 
-def come_up(bench: Bench) -> None:
+def come_up(bench: VmNode) -> None:
     bench.ssh.wait_ready(UP_S)
     bench.ssh.run("systemctl is-system-running --wait", UP_S)
 
 
-def test_a_power_cut_costs_time_only(bench_: Bench) -> None:
+def served(bench: VmNode) -> tuple[str, str]:
+    """Return the name under which a node serves its model, and what the model's files call it."""
+    wait_serving(bench)
+    address = f"http://127.0.0.1:{bench.machine.ports[API_PORT]}/v1/models"
+    (one,) = requests.get(address, timeout=60).json()["data"]
+    return one["id"], one["model_type"]
+
+
+def test_a_power_cut_costs_time_only(bench_: VmNode) -> None:
     bench_.machine.wait_for("install: root.erofs", INSTALL_S)
     bench_.machine.power_cut()
     since = bench_.machine.start()
@@ -84,23 +98,30 @@ def test_a_power_cut_costs_time_only(bench_: Bench) -> None:
     come_up(bench_)
 
 
-def test_the_node_has_its_version_and_its_seed(bench_: Bench) -> None:
+def test_the_node_has_its_version_and_its_seed(bench_: VmNode) -> None:
     assert say(bench_, "hostname") == "gpu-07"
     status = json.loads(say(bench_, "sudo imgnode update status --json"))
     assert status["running"] == VERSION
     assert [one["tries"] for one in status["slots"] if one["entry"]] == [None]
-    assert say(bench_, "systemctl --failed --no-legend --plain") == ""
     assert int(say(bench_, "findmnt --bytes -nro SIZE /var")) > 3 * GIB
 
 
-def test_firmware_has_an_entry_for_the_disk(bench_: Bench) -> None:
+def test_it_serves_the_model_of_its_seed(bench_: VmNode) -> None:
+    assert served(bench_) == ("org/toy", "toy")
+    told = judged(bench_)
+    assert told["class"] == "ok"
+    assert "serving org/toy, first token after" in told["text"]  # beside a note on the clock
+    assert say(bench_, "systemctl --failed --no-legend --plain") == ""
+
+
+def test_firmware_has_an_entry_for_the_disk(bench_: VmNode) -> None:
     told = say(bench_, "sudo bootctl status --no-pager")
     listed = told.partition("Boot Loaders Listed in EFI Variables")[2]
     assert "Title: imgbuild" in listed, told
     assert "/EFI/systemd/systemd-bootx64.efi" in listed, told
 
 
-def test_progress_was_posted(bench_: Bench, posts: list[dict[str, Any]]) -> None:
+def test_progress_was_posted(bench_: VmNode, posts: list[dict[str, Any]]) -> None:
     assert bench_.machine.running()
     phases = {one["phase"] for one in posts}
     assert {"disk", "release", "table", "root.erofs", "seed", "uki.efi", "done"} <= phases
@@ -108,12 +129,17 @@ def test_progress_was_posted(bench_: Bench, posts: list[dict[str, Any]]) -> None
     assert posts[-1]["node"]["macs"]
 
 
-def test_reinstalling_keeps_var(bench_: Bench, workshop: Workshop, target: Path) -> None:
+def test_reinstalling_keeps_models(bench_: VmNode, workshop: Workshop, target: Path) -> None:
+    """The next seed wants a model that was put there by hand: no version carries it."""
     machine = bench_.machine
-    say(bench_, "echo kept | sudo tee /var/lib/imgnode/mark; sync")
+    mine = '{"model_type": "mine"}'
+    text = f"install -D /dev/stdin {MODELS}/org--mine/config.json; sync"
+    say(bench_, f"echo '{mine}' | sudo sh -c '{text}'")
+    layers = say(bench_, f"sudo find {LAYERS} -type f -printf '%P %i %C@\\n' | sort")
+    assert layers
     machine.poweroff(UP_S)
     usual = machine.config
-    stick = workshop.stick("gpu-08")
+    stick = workshop.stick(workshop.seed("gpu-08", inference={"model": "org/mine"}))
     machine.config = replace(usual, disk=stick, extra=second(target))
     since = machine.start()
     machine.wait_exit(INSTALL_S)
@@ -121,10 +147,11 @@ def test_reinstalling_keeps_var(bench_: Bench, workshop: Workshop, target: Path)
     assert ended.text.strip().endswith(f"done: {VERSION}"), ended.text
     assert machine.wait_for("install: keep", 1, since=since)
     machine.config = replace(usual, extra=())
-    machine.start()
-    come_up(bench_)
+    since = machine.start()
+    wait_serving(bench_, since=since)
     assert say(bench_, "hostname") == "gpu-08"
-    assert say(bench_, "cat /var/lib/imgnode/mark") == "kept"
+    assert served(bench_) == ("org/mine", "mine")
+    assert say(bench_, f"sudo find {LAYERS} -type f -printf '%P %i %C@\\n' | sort") == layers
 
 
 def refused(runner: Runner, workshop: Workshop, accel: Accel, stick: Path, size: int) -> str:
@@ -141,7 +168,7 @@ def refused(runner: Runner, workshop: Workshop, accel: Accel, stick: Path, size:
 
 
 def test_a_disk_that_is_too_small(runner: Runner, workshop: Workshop, accel: Accel) -> None:
-    said = refused(runner, workshop, accel, workshop.stick("small"), GIB)
+    said = refused(runner, workshop, accel, workshop.stick(workshop.seed("small")), GIB)
     assert "failed: /dev/vdb: has 1.1 GB, this image needs" in said
     assert "hint:" in said
 
@@ -155,7 +182,7 @@ def test_a_release_that_another_key_has_signed(
     image = str(top / "images" / VERSION)
     words = ("release", image, "--to", str(top / "foreign"), "--key", str(secret))
     versions.place.run(*words, "--channel", "stable").done()
-    stick = workshop.stick("foreign", repository=top / "foreign")
+    stick = workshop.stick(workshop.seed("foreign"), repository=top / "foreign")
     said = refused(runner, workshop, accel, stick, 6 * GIB)
     assert "its key is not in the keyring" in said
     assert "trust nothing of that server" in said

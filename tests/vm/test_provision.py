@@ -1,37 +1,26 @@
-"""From an empty disk and a network to a node with its seed: real OVMF, dnsmasq, nginx and iPXE.
+"""From an empty disk and a network to a node that serves: real OVMF, dnsmasq, nginx and iPXE.
 
-All of it is in network namespaces. The machine is QEMU's plain one, so that nothing of its
-firmware's network is switched off.
+The nodes' container is the small box with a stand-in server.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 import sys
-import time
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from builder.core.process import Runner
-from builder.vm.qemu import (
-    PROGRAM,
-    SECURE_BOOT,
-    SMM,
-    Firmware,
-    accel_arguments,
-    firmware_arguments,
-)
-from builder.vm.serial import SerialLog
-from tests.provision.conftest import open_folder
+from builder.vm.qemu import SECURE_BOOT
+from tests.build.boxed import add_node
 from tests.provision.lan import Host, lan
-from tests.provision.server import Server, curl, running, write
+from tests.provision.server import curl
 from tests.vm.conftest import BOOT_S
 from tests.vm.installing import (
     BOOT_KEYS,
@@ -39,25 +28,44 @@ from tests.vm.installing import (
     INSTALL_S,
     VERSION,
     Workshop,
-    asking,
     blank,
     open_workshop,
 )
+from tests.vm.netboot import ADDRESS, MACS, NO_PXE, serving, switched_on
 from tests.vm.test_secureboot import DENIED
+from tests.vm.test_serving import SERVING_S
 from tests.vm.versions import Versions
 
 pytestmark = [pytest.mark.vm, pytest.mark.long, pytest.mark.timeout(4 * 3600)]
-ADDRESS = "10.9.0.1"
-MACS = tuple(f"52:54:00:00:00:{number:02x}" for number in range(9, 13))
 SECOND = "1.1"
-PLAIN = Firmware()
-NO_PXE = ("-fw_cfg", "name=opt/org.tianocore/IPv4PXESupport,string=n")
-NO_IPV6 = ("-fw_cfg", "name=opt/org.tianocore/IPv6Support,string=n")
+# Node: its profile, what its seed wants, what it says that it serves.
+FOUR: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "gpu-10": (
+        "boxed",
+        {"model": "org/toy", "max_model_len": 1024},
+        {"id": "org/toy", "model_type": "toy", "max_model_len": 1024},
+    ),
+    "gpu-11": (
+        "second",
+        {"model": "org/other", "max_model_len": 512},
+        {"id": "org/other", "model_type": "other", "max_model_len": 512},
+    ),
+    "gpu-12": (
+        "second",
+        {"model": "org/toy", "served_name": "ours"},
+        {"id": "ours", "model_type": "toy", "max_model_len": 2048},
+    ),
+    "gpu-13": (
+        "boxed",
+        {"model": "org/toy", "served_name": "small", "max_model_len": 256},
+        {"id": "small", "model_type": "toy", "max_model_len": 256},
+    ),
+}
 
 
 @pytest.fixture(scope="module")
 def workshop(runner: Runner, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
-    with open_workshop(runner, tmp_path_factory.mktemp("versions")) as made:
+    with open_workshop(runner, tmp_path_factory.mktemp("versions"), "boxed") as made:
         yield made
 
 
@@ -67,109 +75,15 @@ def hosts() -> Iterator[dict[str, Host]]:
         yield made
 
 
-@contextmanager
-def serving(
-    workshop: Workshop, host: Host, nodes: Mapping[str, Mapping[str, str]], **more: object
-) -> Iterator[Server]:
-    """Give a server of the only DHCP of its network; each node's seed is a hostname."""
-    with open_folder() as folder:
-        network = {"interface": "eth0", "dhcp": "full", "range": "10.9.0.100-10.9.0.200"}
-        wanted = {
-            name: {"seed": f"{name}.yaml", "profile": "bare", "disk": "largest", **node}
-            for name, node in nodes.items()
-        }
-        write(folder, {**network, **more}, wanted)
-        for name in nodes:
-            (folder / f"{name}.yaml").write_text(f"#cloud-config\nhostname: {name}\n")
-        shutil.rmtree(folder / "releases")
-        shutil.copytree(workshop.versions.repository, folder / "releases")
-        shutil.copyfile(asking(workshop, f"http://{ADDRESS}/order"), folder / "installer.efi")
-        for path in folder.rglob("*"):
-            path.chmod(0o755 if path.is_dir() else 0o644)
-        with running(host, folder, ADDRESS) as made:
-            yield made
-
-
-@dataclass(frozen=True)
-class Powered:
-    """A machine that runs; `name` is the node that it is to become."""
-
-    name: str
-    process: subprocess.Popen[bytes]
-    console: SerialLog
-
-    def alive(self) -> bool:
-        return self.process.poll() is None
-
-    def becomes(self, version: str, limit_s: float) -> None:
-        """Wait until it is installed with a version and has booted from its disk."""
-        until = time.monotonic() + limit_s
-        ended = self.console.wait_for(r"install: (done|failed).*", limit_s, alive=self.alive)
-        assert ended.text.strip().endswith(f"done: {version}"), self.console.tail()
-        left = until - time.monotonic()
-        self.console.wait_for(f"{self.name} login:", left, since=ended.end, alive=self.alive)
-
-
-@contextmanager
-def switched_on(
-    lan_space: str,
-    name: str,
-    disk: Path,
-    mac: str,
-    words: tuple[str, ...],
-    firmware: Firmware = PLAIN,
-) -> Iterator[Powered]:
-    """Switch on a machine whose first boot option is its card, which hangs on the bridge."""
-    tap = f"tap{MACS.index(mac)}"
-    inside = ["ip", "netns", "exec", lan_space]
-    subprocess.run([*inside, "ip", "tuntap", "add", tap, "mode", "tap"], check=True)
-    subprocess.run([*inside, "ip", "link", "set", tap, "master", "br0", "up"], check=True)
-    console = SerialLog(disk.with_suffix(".serial"))
-    argv = [*inside, *_argv(disk, tap, mac, firmware), *words]
-    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
-    try:
-        yield Powered(name, process, console)
-    finally:
-        process.kill()
-        process.wait()
-        subprocess.run([*inside, "ip", "tuntap", "del", tap, "mode", "tap"], check=False)
-        print(console.tail(60))
-
-
-def _argv(disk: Path, tap: str, mac: str, firmware: Firmware) -> list[str]:
-    variables = disk.with_suffix(".vars")
-    shutil.copyfile(firmware.variables, variables)
-    return [
-        *(PROGRAM, "-no-user-config", "-nodefaults", "-display", "none"),
-        *("-machine", f"q35,smm={'on' if firmware.smm else 'off'}"),
-        *(SMM if firmware.smm else ()),
-        *accel_arguments("tcg"),
-        *("-m", "2048", "-smp", "2"),
-        *firmware_arguments(firmware.code, variables),
-        *("-drive", f"if=none,id=disk,format=raw,cache=unsafe,discard=unmap,file={disk}"),
-        *("-device", "virtio-blk-pci,drive=disk,bootindex=2"),
-        *("-netdev", f"tap,id=net,ifname={tap},script=no,downscript=no"),
-        *("-device", f"virtio-net-pci,netdev=net,mac={mac},bootindex=1,romfile="),
-        *(
-            "-object",
-            "rng-random,id=rng,filename=/dev/urandom",
-            "-device",
-            "virtio-rng-pci,rng=rng",
-        ),
-        *("-serial", f"file:{disk.with_suffix('.serial')}"),
-        *NO_IPV6,
-    ]
-
-
 @pytest.mark.parametrize("words", [NO_PXE, ()], ids=["http", "pxe"])
 def test_an_empty_machine_becomes_the_node_of_the_plan(
     workshop: Workshop, hosts: dict[str, Host], words: tuple[str, ...]
 ) -> None:
     """After the installation its firmware gets no installer, and goes on to the disk."""
     disk = blank(workshop.versions.place.top / f"{'http' if words else 'pxe'}.raw", 6 * GIB)
-    nodes = {"gpu-07": {"mac": MACS[0]}}
+    nodes, wanted = {"gpu-07": {"mac": MACS[0]}}, {"gpu-07": {"model": "org/toy"}}
     with (
-        serving(workshop, hosts["srv"], nodes) as server,
+        serving(workshop, hosts["srv"], nodes, wanted) as server,
         switched_on(_lan(hosts), "gpu-07", disk, MACS[0], words) as machine,
     ):
         machine.becomes(VERSION, INSTALL_S + 2 * BOOT_S)
@@ -177,6 +91,8 @@ def test_an_empty_machine_becomes_the_node_of_the_plan(
         assert (told["state"], told["version"]) == ("done", VERSION)
         asked = (server.state / "run/access.log").read_text()
         assert "GET /boot/installer.efi" in asked
+        told = machine.serves(server, SERVING_S)
+        assert (told["id"], told["model_type"]) == ("org/toy", "toy")
 
 
 def test_four_machines_at_once_become_four_nodes(
@@ -184,25 +100,28 @@ def test_four_machines_at_once_become_four_nodes(
 ) -> None:
     """Two by HTTP Boot, two by PXE; two profiles, four seeds; the last two fetch from others."""
     versions = _second_profile(workshop.versions)
-    names = [f"gpu-1{number}" for number in range(4)]
-    kinds = {name: "bare" if name in names[::3] else versions.profile for name in names}
     nodes = {
-        name: {"mac": mac, "profile": kinds[name]} for name, mac in zip(names, MACS, strict=True)
+        name: {"mac": mac, "profile": profile}
+        for (name, (profile, _, _)), mac in zip(FOUR.items(), MACS, strict=True)
     }
+    wanted = {name: keys for name, (_, keys, _) in FOUR.items()}
     with ExitStack() as stack:
         share = {"from_server": 2}
-        server = stack.enter_context(serving(workshop, hosts["srv"], nodes, share=share))
+        served = serving(workshop, hosts["srv"], nodes, wanted, share=share)
+        server = stack.enter_context(served)
         machines = []
-        for number, name in enumerate(names):
+        for number, name in enumerate(FOUR):
             disk = blank(versions.place.top / f"{name}.raw", 6 * GIB)
             words = NO_PXE if number % 2 else ()
             one = switched_on(_lan(hosts), name, disk, MACS[number], words)
             machines.append(stack.enter_context(one))
         for machine in machines:
-            version = VERSION if kinds[machine.name] == "bare" else SECOND
+            version = SECOND if FOUR[machine.name][0] == "second" else VERSION
             machine.becomes(version, 4 * (INSTALL_S + 2 * BOOT_S))
         told = json.loads(curl(hosts["srv"], f"{server.base}/api/nodes")[1])["nodes"]
         assert {row["state"] for row in told} == {"done"}
+        for machine in machines:
+            assert machine.serves(server, 4 * SERVING_S) == FOUR[machine.name][2]
 
 
 def test_with_secure_boot_the_signed_installer_makes_a_signed_node(
@@ -221,7 +140,7 @@ def test_with_secure_boot_the_signed_installer_makes_a_signed_node(
         firmware = replace(SECURE_BOOT, variables=keys)
         disk = blank(top / "signed.raw", 6 * GIB)
         nodes = {"gpu-07": {"mac": MACS[0]}}
-        with serving(workshop, hosts["srv"], nodes) as server:
+        with serving(workshop, hosts["srv"], nodes, {}) as server:
             signed = server.folder / "installer.efi"
             kept = signed.read_bytes()
             runner.run(["sbattach", "--remove", signed])
@@ -236,10 +155,9 @@ def test_with_secure_boot_the_signed_installer_makes_a_signed_node(
 
 
 def _second_profile(versions: Versions) -> Versions:
-    """Release the same system under the name of another profile."""
-    profiles = versions.place.project / "config/profiles"
-    shutil.copyfile(profiles / "bare.yaml", profiles / "second.yaml")
+    """Release another profile, which has a model more."""
     made = replace(versions, profile="second")
+    add_node(made.place, name="second", models=("toy", "other"))
     made.build(SECOND)
     made.release(SECOND)
     return made

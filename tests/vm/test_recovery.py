@@ -16,11 +16,11 @@ import pytest
 from builder.core.process import Runner
 from builder.vm.qemu import Accel
 from builder.vm.session import VmNode
+from tests.vm.conftest import Record
 from tests.vm.recovering import (
     CACHE,
     Alertmanager,
     Fault,
-    Record,
     Served,
     container,
     history,

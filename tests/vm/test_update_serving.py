@@ -18,9 +18,17 @@ from builder.core.files import remove_tree
 from builder.core.process import Runner
 from builder.vm.qemu import API_PORT, Accel, HostService
 from builder.vm.session import VmNode, VmSize, start_node
-from tests.build.boxed import FILES, RECIPE
+from tests.build.boxed import add_node
 from tests.build.standin import BREAKS, STAND_IN
-from tests.vm.conftest import BOOT_S, FOLDER, ROOT, keep_if_failed, wait_settled
+from tests.vm.conftest import (
+    BOOT_S,
+    FOLDER,
+    ROOT,
+    Record,
+    keep_if_failed,
+    note,
+    wait_settled,
+)
 from tests.vm.releases import Releases
 from tests.vm.test_serving import judged, sudo, wait_serving
 from tests.vm.updates import refused, slots, status
@@ -30,13 +38,6 @@ pytestmark = [pytest.mark.vm, pytest.mark.long, pytest.mark.timeout(3600)]
 
 FIRST, BROKEN, SECOND, FOURTH = "2099.1", "2099.3", "2099.3.5", "2099.4"
 NODE_SEED = "#cloud-config\nhostname: gpu-07\ninference:\n  model: org/toy\n"
-PROFILE = """\
-extends: cpu
-description: a small container with a stand-in server
-container: recipe:box
-models: [toy]
-"""
-ENTRY = "entrypoint: [python3, /usr/local/share/imgnode/cache/server.py]"
 SLOW_S = 1500.0
 
 
@@ -45,11 +46,6 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Versions]:
     """Release a first version that serves."""
     made = make_versions(ROOT, tmp_path_factory.mktemp("serving"), FOLDER.parent, "boxed")
     try:
-        for name, text in FILES.items():
-            made.place.write(name, text)
-        made.place.write("config/profiles/boxed.yaml", PROFILE)
-        recipe = RECIPE.replace("entrypoint: [python3]", ENTRY)
-        made.place.write("image/containers/box/recipe.yaml", recipe)
         bring_out(made, FIRST, STAND_IN)
         yield made
     finally:
@@ -58,9 +54,7 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Versions]:
 
 def bring_out(versions: Versions, version: str, server: str) -> None:
     """Build and release a version with a server of its own."""
-    warm = "import pathlib, sys\n\n"
-    warm += f"pathlib.Path(sys.argv[1], 'server.py').write_text({server!r})\n"
-    versions.place.write("image/containers/box/warm.py", warm)
+    add_node(versions.place, server)
     versions.build(version)
     versions.release(version)
 
@@ -118,16 +112,6 @@ def wait_version(node: VmNode, version: str, since: int) -> None:
 
 def gate_metric(node: VmNode) -> str:
     return sudo(node, "cat /run/imgnode/metrics/gate.prom")
-
-
-Record = Callable[[str, object], None]
-
-
-def note(record: Record, name: str, since: float) -> None:
-    """Record and print the seconds since a moment."""
-    seconds = round(time.monotonic() - since)
-    record(name, seconds)
-    print(f"{name}: {seconds} s")
 
 
 def test_a_version_whose_server_is_broken_goes_back_by_itself(
