@@ -89,6 +89,11 @@ def served(bench: VmNode) -> tuple[str, str]:
     return one["id"], one["model_type"]
 
 
+def layer_files(bench: VmNode) -> str:
+    """Return a line for each layer file, which is another one when it was written anew."""
+    return say(bench, f"sudo find {LAYERS} -type f -printf '%P %i %C@\\n' | sort")
+
+
 def test_a_power_cut_costs_time_only(bench_: VmNode) -> None:
     bench_.machine.wait_for("install: root.erofs", INSTALL_S)
     bench_.machine.power_cut()
@@ -135,7 +140,7 @@ def test_reinstalling_keeps_models(bench_: VmNode, workshop: Workshop, target: P
     mine = '{"model_type": "mine"}'
     text = f"install -D /dev/stdin {MODELS}/org--mine/config.json; sync"
     say(bench_, f"echo '{mine}' | sudo sh -c '{text}'")
-    layers = say(bench_, f"sudo find {LAYERS} -type f -printf '%P %i %C@\\n' | sort")
+    layers = layer_files(bench_)
     assert layers
     machine.poweroff(UP_S)
     usual = machine.config
@@ -151,7 +156,7 @@ def test_reinstalling_keeps_models(bench_: VmNode, workshop: Workshop, target: P
     wait_serving(bench_, since=since)
     assert say(bench_, "hostname") == "gpu-08"
     assert served(bench_) == ("org/mine", "mine")
-    assert say(bench_, f"sudo find {LAYERS} -type f -printf '%P %i %C@\\n' | sort") == layers
+    assert layer_files(bench_) == layers
 
 
 def refused(runner: Runner, workshop: Workshop, accel: Accel, stick: Path, size: int) -> str:
