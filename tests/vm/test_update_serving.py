@@ -132,7 +132,7 @@ def test_a_version_whose_server_is_broken_goes_back_by_itself(
     blamed = [(one["class"], one["tries"]) for one in history if one["version"] == BROKEN]
     assert blamed == [("image", "+2-1"), ("image", "+1-2"), ("image", "+0-3")]
     text = next(one["text"] for one in history if one["version"] == BROKEN)
-    assert "the server ended with exit code 1" in text
+    assert "RuntimeError: this version cannot serve" in text
     assert f"_{FIRST} served it" in text
     assert "three times" in status(up)["failed"][BROKEN]
     assert "failed-here" in refused(up, "sudo imgnode update apply")
