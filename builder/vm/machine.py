@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _POLL_S = 0.1
 _START_S = 15.0
 _CONSOLE_S = 10.0
-_SILENT_S = 180.0  # emulated firmware says something after a tenth of that
+_SILENT_S = 120.0  # emulated firmware says something after a fifth of that
 _log = logging.getLogger(__name__)
 
 

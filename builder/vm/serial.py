@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 _POLL_S = 0.1
 _RESET = "reboot: Restarting system"
-_LAST = 200  # bytes
+_FIRMWARE = "BdsDxe: "  # what it begins its lines with, up to the boot loader
+_LAST = 1000  # bytes
 _LINE = re.compile(rb"[^\r\n]+")
 _ESCAPES = re.compile(
     r"\x1b(?:\[[0-9;?=]*[A-Za-z]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_()][0-9A-B]?)"
@@ -50,10 +51,11 @@ class SerialLog:
         return "\n".join(plain_lines(self.read(since))[-lines:])
 
     def silent_since_reset(self, silent_s: float) -> bool:
-        """Tell whether a kernel's reset is the last word, and nothing came in so many seconds."""
+        """Tell whether only firmware spoke after a kernel's reset, and nobody for so long."""
         if not self.path.exists() or time.time() - self.path.stat().st_mtime < silent_s:
             return False
-        return self.read(max(0, self.position() - _LAST)).rstrip().endswith(_RESET)
+        _, reset, after = self.read(max(0, self.position() - _LAST)).rpartition(_RESET)
+        return bool(reset) and all(line.startswith(_FIRMWARE) for line in plain_lines(after))
 
     def find(self, pattern: str, since: int = 0) -> LogMatch | None:
         """Return the first line after byte `since` in which a regular expression matches.

@@ -91,5 +91,11 @@ def test_silence_after_a_reset(tmp_path: Path) -> None:
     assert not log.silent_since_reset(60)
     os.utime(log.path, (1, 1))
     assert log.silent_since_reset(60)
-    log.path.write_text("reboot: Restarting system\r\nBdsDxe: starting Boot0002\r\n")
+    log.path.write_text(
+        "reboot: Restarting system\r\n\x1b[2J\x1b[01;01HBdsDxe: starting Boot0002\r\n"
+    )
+    assert log.silent_since_reset(0)
+    log.path.write_text(
+        "reboot: Restarting system\r\nBdsDxe: starting Boot0002\r\nEFI stub: Loaded initrd\r\n"
+    )
     assert not log.silent_since_reset(0)
