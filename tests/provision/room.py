@@ -43,13 +43,6 @@ class Room:
         files = [one for place in places for one in place.iterdir()]
         return sum(one.stat().st_size for one in files if one.suffix in (".zst", ".erofs"))
 
-    @property
-    def sent(self) -> int:
-        """The bytes of releases that nginx has sent, by its own log."""
-        lines = (self.server.state / "run/access.log").read_text().splitlines()
-        rows = [line.split() for line in lines]
-        return sum(int(row[5]) for row in rows if row[3].startswith("/releases/"))
-
     def states(self) -> dict[str, str]:
         """Return the state of each node, as the server tells it."""
         told = json.loads(curl(self.server.host, f"{self.server.base}/api/nodes")[1])

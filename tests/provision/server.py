@@ -40,6 +40,13 @@ class Server:
     def state(self) -> Path:
         return self.folder / "state"
 
+    @property
+    def sent(self) -> int:
+        """The bytes of releases that nginx has sent, by its own log."""
+        lines = (self.state / "run/access.log").read_text().splitlines()
+        rows = [line.split() for line in lines]
+        return sum(int(row[5]) for row in rows if row[3].startswith("/releases/"))
+
     def said(self) -> str:
         return (self.folder / "said.txt").read_text()
 

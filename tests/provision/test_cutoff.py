@@ -58,4 +58,4 @@ def test_a_server_that_is_killed_and_comes_back(room: Room) -> None:
     time.sleep(_GONE_S)
     with running(room.server.host, room.folder, SERVER):
         room.finish(machines)
-    assert room.sent < 2 * room.image, "what had come was fetched again"
+    assert room.server.sent < 2 * room.image, "what had come was fetched again"

@@ -120,6 +120,9 @@ def test_four_machines_at_once_become_four_nodes(
             machine.becomes(version, 4 * (INSTALL_S + 2 * BOOT_S))
         told = json.loads(curl(hosts["srv"], f"{server.base}/api/nodes")[1])["nodes"]
         assert {row["state"] for row in told} == {"done"}
+        whole = 2 * (workshop.versions.download(VERSION) + versions.download(SECOND))
+        print(f"the server sent {server.sent / whole:.2f} of what four machines fetched")
+        assert server.sent < 0.75 * whole  # at least one came from others alone
         for machine in machines:
             assert machine.serves(server, 4 * SERVING_S) == FOUR[machine.name][2]
 

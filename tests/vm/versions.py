@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from imgnode.payload import parse_payload
 from tests.build.command import Place, copy_project
 
 SERVER = "10.0.2.100"
@@ -44,6 +46,13 @@ class Versions:
         self.place.run(
             "release", str(image), *to, *words, env={"IMGBUILD_CACHE": str(self.cache)}
         ).done()
+
+    def download(self, version: str) -> int:
+        """Return the bytes that an empty machine fetches of a released version."""
+        folder = self.repository / f"imgbuild-{self.profile}" / version
+        payload = json.loads((folder / "manifest.json").read_text())["payload"]
+        parts = sum(file.stat().st_size for file in folder.glob("*.zst"))
+        return parts + sum(layer.bytes for layer in parse_payload(payload).files)
 
 
 def make_versions(checkout: Path, top: Path, cache: Path, profile: str = "bare") -> Versions:
