@@ -21,7 +21,7 @@ from tests.build.command import Place
 from tests.vm.conftest import BOOT_S, FOLDER, keep_if_failed, wait_settled
 from tests.vm.fakegpu import ENVIRONMENT, UNITS, fit
 from tests.vm.recovering import NODE_SEED, build_box
-from tests.vm.test_gpu_faults import wait_for
+from tests.vm.test_gpu_faults import keys, wait_for
 from tests.vm.test_serving import sudo, wait_serving
 
 pytestmark = [pytest.mark.vm, pytest.mark.long, pytest.mark.timeout(2400)]
@@ -82,8 +82,9 @@ def fitted(
             wait_settled(node)
             sudo(node, f"bash -euc '{DEVICES}'")
             fit(node, tmp_path_factory.mktemp("nvml"), SERVICES)
-            # It was without GPUs: the gate lifts that quarantine itself, once they are there.
-            wait_for(lambda: accepted(node), "no GPU is seen")
+            # It was without GPUs, and in quarantine for that.
+            wait_for(lambda: "count" not in keys(node), "health sees no GPU")
+            wait_for(lambda: accepted(node), "the gate sees no GPU")
             sudo(node, "systemctl restart --no-block vllm")
             wait_serving(node)
             yield node
@@ -93,9 +94,14 @@ def fitted(
 
 
 def accepted(node: VmNode) -> bool:
-    """Have the gate judge the node anew; tell whether it may serve."""
+    """Have the gate judge the node anew; tell whether it may serve.
+
+    The gate lifts its own quarantine, a person that of recovery, where health had the time for one.
+    """
+    node.ssh.run("sudo imgnode recover release", 120)
     sudo(node, f"env {ENVIRONMENT} imgnode gate run")
-    return node.ssh.run("test -e /run/imgnode/quarantine", 120).rc != 0
+    marks = "/run/imgnode/quarantine /var/lib/imgnode/recover/quarantine"
+    return node.ssh.run(f"ls {marks}", 120).stdout == ""
 
 
 def look(node: VmNode) -> list[Held]:
