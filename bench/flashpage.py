@@ -16,7 +16,7 @@ _HEAD = """\
 
 Measured in one run of `make bench-flash` on {day}: all ways by turns, medians of {rounds}
 rounds, ranges in brackets. Times come from one machine: read them as proportions. When this
-began, {load:.0f} other programs wanted its {cpus} processors{busy}.
+began, the load average was {load:.1f} on {cpus} processors{busy}.
 """
 _BUSY = """: what needs a processor (reading an image, comparing, unpacking) waited for
 one, which writes alone hardly need; on an idle machine the ways are closer together"""
